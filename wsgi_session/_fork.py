@@ -1,0 +1,84 @@
+"""The process, and what a child of it inherits but may not use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
+
+T = TypeVar("T")
+
+generation: int = 0
+"""How many forks lie between the process that imported this package and this one."""
+
+kept: list[Any] = []
+"""What belongs to a parent's connections, and so must neither be closed nor collected here."""
+
+_pid = os.getpid()
+_inheritances: list[Inheritance[Any]] = []
+
+
+class Inheritance(Generic[T]):
+    """Objects that hold on to connections, held weakly.  Lives as long as the process.
+
+    In a child process each of them is disowned, and then kept for good: to collect it would speak to the database on a
+    connection that is still the parent's.
+    """
+
+    def __init__(self, disown: Callable[[T], None]) -> None:
+        """Have *disown* called with each member in every child process."""
+        self._disown = disown
+        self._members: WeakSet[T] = WeakSet()
+        self._held: list[T] = []
+        _inheritances.append(self)
+
+    def add(self, member: T) -> None:
+        """Let *member* be inherited."""
+        self._members.add(member)
+
+    def __contains__(self, member: T) -> bool:
+        """Say whether *member* has been added."""
+        return member in self._members
+
+    def hold(self) -> None:
+        """Hold on to the members during a fork: in the child, those of other threads would be collected."""
+        self._held = list(self._members)
+
+    def let_go(self) -> None:
+        """Hold the members weakly again."""
+        self._held = []
+
+    def pass_on(self) -> None:
+        """Disown and keep what the child has inherited."""
+        inherited = {id(member): member for member in (*self._held, *self._members)}
+        kept.extend(inherited.values())
+        self.let_go()
+        for member in inherited.values():
+            self._disown(member)
+
+
+def check() -> None:
+    """Disown what was inherited, if this process is a new one.
+
+    Asked whenever a scope is opened, for some servers fork without running Python's hooks (uWSGI).
+    """
+    global _pid, generation
+    if os.getpid() != _pid:
+        _pid = os.getpid()
+        generation += 1
+        for inheritance in _inheritances:
+            inheritance.pass_on()
+
+
+def _before() -> None:
+    for inheritance in _inheritances:
+        inheritance.hold()
+
+
+def _in_parent() -> None:
+    for inheritance in _inheritances:
+        inheritance.let_go()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=check)

@@ -1,0 +1,226 @@
+"""A session before its first touch, and after its end.
+
+Building a `Session` costs a few microseconds; most requests for a static page or an error never need it. So what a
+request is given at first is *unbuilt*: an instance of a subclass of the real class, allocated without ``__init__``,
+that becomes the real thing as soon as anything is read from it or written to it. At the end it becomes *ended*: an
+instance of another such subclass, from which only ``close()`` can be had.
+
+Both subclasses are made by ``type.__new__`` with a first base whose ``__init_subclass__`` is empty, so that neither a
+metaclass nor an ``__init_subclass__`` of the user's is run for them. That base has no ``__slots__``: with them CPython
+takes the memory layouts for different ones and refuses to change ``__class__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Generic, NoReturn, TypeVar, cast
+
+from sqlalchemy.orm import Session, sessionmaker
+
+from .errors import ScopeEndedError
+
+S = TypeVar("S", bound=Session)
+
+OnBuild = Callable[[S, Any], None]
+"""Told of a session that has just been built, and of the owner that it was made for."""
+
+
+class Unbuilt:
+    """First base of what becomes a session on first touch."""
+
+    def __init_subclass__(cls) -> None:
+        """Keep the ``__init_subclass__`` of users' session classes from running."""
+
+
+class Ended:
+    """First base of what was a session until its scope ended."""
+
+    def __init_subclass__(cls) -> None:
+        """Keep the ``__init_subclass__`` of users' session classes from running."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """Refuse everything but what Python itself asks for."""
+        if name.startswith("__") or name == "close":
+            return object.__getattribute__(self, name)
+        raise _ended()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse."""
+        raise _ended()
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse."""
+        raise _ended()
+
+    def __enter__(self) -> NoReturn:
+        """Refuse."""
+        raise _ended()
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave a block that was entered while the session lived."""
+
+    def close(self) -> None:
+        """Do nothing: everything has been closed."""
+
+
+def is_built(session: Session) -> bool:
+    """Say whether *session* has been touched, without touching it."""
+    return not issubclass(type(session), Unbuilt | Ended)
+
+
+class Shape(Generic[S]):
+    """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
+
+    __slots__ = ("ended", "real", "unbuilt")
+
+    def __init__(self, real: type[S], build: Callable[[S], None]) -> None:
+        """Derive both forms from *real*.
+
+        Args:
+            real: A session class.
+            build: Turns an unbuilt session into a built one, in place.
+        """
+        self.real = real
+        self.unbuilt = _subclass(Unbuilt, real, _building(build, real))
+        self.ended = _subclass(Ended, real, _finalizing(real))
+
+
+class SessionSource(Generic[S]):
+    """Makes the sessions of one ``session_factory``.  Lives as long as its registry.
+
+    Scopes know a registry by this object.
+    """
+
+    __slots__ = ("_lazy", "_on_build", "_shapes", "session_factory")
+
+    def __init__(self, session_factory: Callable[..., S], on_build: OnBuild[S]) -> None:
+        """Look at what *session_factory* makes, and whether it can be made later.
+
+        Args:
+            session_factory: A `sessionmaker`, or anything else that returns sessions.
+            on_build: Told of each session that has been built; the session is not built if it raises.
+        """
+        self.session_factory = session_factory
+        self._on_build = on_build
+        self._shapes: dict[type[S], Shape[S]] = {}
+        self._lazy: Shape[S] | None = None
+        if isinstance(session_factory, sessionmaker) and _can_wait(session_factory):
+            self._lazy = self._shape_of(session_factory.class_)
+
+    def make(self, owner: object) -> S:
+        """Make a session for *owner*, unbuilt where that is possible."""
+        if self._lazy is None:
+            return self.make_now(owner)
+        session: S = object.__new__(self._lazy.unbuilt)
+        object.__setattr__(session, "_owner", owner)
+        return session
+
+    def make_now(self, owner: object, **kw: Any) -> S:
+        """Make a session for *owner* that is built."""
+        session = self.session_factory(**kw)
+        self._on_build(session, owner)
+        return session
+
+    def build(self, session: S, **kw: Any) -> None:
+        """Turn an unbuilt *session* into the real one, by the `sessionmaker` as it is now.
+
+        Args:
+            session: The session.  If its ``__init__`` raises, it is unbuilt again.
+            **kw: Arguments for the `sessionmaker`, beside its own.
+        """
+        owner = object.__getattribute__(session, "__dict__").pop("_owner")
+        object.__setattr__(session, "__class__", cast("Shape[S]", self._lazy).real)
+        try:
+            self._initialize(session, kw)
+            self._on_build(session, owner)
+        except BaseException:
+            self.unbuild(session, owner)
+            raise
+
+    def unbuild(self, session: S, owner: object) -> bool:
+        """Make a *session* that is closed unbuilt again.
+
+        Returns:
+            Whether that is possible for a session of its class.
+        """
+        if self._lazy is None:
+            return False
+        object.__getattribute__(session, "__dict__").clear()
+        object.__setattr__(session, "__class__", self._lazy.unbuilt)
+        object.__setattr__(session, "_owner", owner)
+        return True
+
+    def end(self, session: S) -> None:
+        """Make of *session* one that refuses every use."""
+        object.__getattribute__(session, "__dict__").pop("_owner", None)
+        shape = self._lazy or self._shape_of(type(session))
+        object.__setattr__(session, "__class__", shape.ended)
+
+    def _initialize(self, session: S, kw: dict[str, Any]) -> None:
+        """Have SQLAlchemy's own ``sessionmaker.__call__`` merge the arguments and fill in the session that is there."""
+
+        def fill_in(**merged: Any) -> None:
+            type(session).__init__(session, **merged)
+
+        factory = cast("sessionmaker[S]", self.session_factory)
+        filling = SimpleNamespace(kw=factory.kw, class_=fill_in)
+        sessionmaker.__call__(cast("sessionmaker[S]", filling), **kw)
+
+    def _shape_of(self, real: type[S]) -> Shape[S]:
+        if real not in self._shapes:
+            self._shapes[real] = Shape(real, self.build)
+        return self._shapes[real]
+
+
+def _can_wait(session_factory: sessionmaker[Any]) -> bool:
+    """Say whether nobody can tell a session that is built later: all is as SQLAlchemy wrote it."""
+    real = session_factory.class_
+    return (
+        type(session_factory).__call__ is sessionmaker.__call__  # type: ignore[comparison-overlap]
+        and real.__new__ is Session.__new__
+        and not hasattr(real, "__del__")
+    )
+
+
+def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:
+    named = {"__module__": real.__module__, "__qualname__": real.__qualname__, "__doc__": real.__doc__}
+    return type.__new__(type(real), real.__name__, (first, real), named | namespace)
+
+
+def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:
+    def __getattribute__(self: S, name: str) -> Any:
+        if name == "__class__":
+            return real
+        build(self)
+        return getattr(self, name)
+
+    def __setattr__(self: S, name: str, value: object) -> None:
+        build(self)
+        setattr(self, name, value)
+
+    def __delattr__(self: S, name: str) -> None:
+        build(self)
+        delattr(self, name)
+
+    return {"__getattribute__": __getattribute__, "__setattr__": __setattr__, "__delattr__": __delattr__}
+
+
+def _finalizing(real: type[S]) -> dict[str, Any]:
+    """Give a class with a ``__del__`` its attributes' class back for it, for it reads them."""
+    if not hasattr(real, "__del__"):
+        return {}
+
+    def __del__(self: S) -> None:
+        object.__setattr__(self, "__class__", real)
+        real.__del__(self)  # type: ignore[attr-defined]
+
+    return {"__del__": __del__}
+
+
+def _ended() -> ScopeEndedError:
+    return ScopeEndedError(
+        "This session's scope has ended: its request is over, or its block was left."
+        " Objects that it loaded can still be read; for anything else"
+        " open a scope of your own with 'with session_scope(...)'."
+    )

@@ -1,0 +1,319 @@
+"""The lifetime of a scope: the sessions that were made in it, how their outcome is settled, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _fork, _lazy, _transaction, _wsgi
+from ._transaction import log
+from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
+from .scope import EndHook, H, Scope, State, checked_hook
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from sqlalchemy.orm import Session
+
+S = TypeVar("S", bound="Session")
+
+OF_SESSION = "wsgi_session.scope"
+"""The key of `Session.info` under which a session's scope is."""
+
+_MISSING: Any = object()
+
+
+class Lifetime(Scope):
+    """A scope, with what only this package may do to it.  Lives as long as its request or block."""
+
+    __slots__ = (
+        "__weakref__",
+        "_generation",
+        "_hooks",
+        "_key",
+        "_may_warn",
+        "_others",
+        "_settles",
+        "_shadowed",
+        "_state",
+        "environ",
+        "outer",
+        "session",
+        "source",
+    )
+
+    outer: Lifetime | None
+    """The nearest scope that had not ended when this one was opened."""
+
+    def __init__(
+        self,
+        source: _lazy.SessionSource[Any],
+        outer: Lifetime | None,
+        *,
+        hooks: tuple[EndHook, ...] = (),
+        settles: bool,
+        environ: WSGIEnvironment | None = None,
+        key: str = "",
+    ) -> None:
+        """Open a scope.
+
+        Args:
+            source: Of the registry that it is opened for.
+            outer: The scope around it.
+            hooks: What to call at its end.
+            settles: Whether anything is ever committed for the application.
+            environ: Of a request.
+            key: Where the session is put in *environ*.
+        """
+        self.environ = environ
+        self.outer = outer
+        self.source = source
+        self._generation = _fork.generation
+        self._hooks = hooks
+        self._key = key
+        self._may_warn = settles and environ is not None
+        self._others: tuple[tuple[_lazy.SessionSource[Any], Any], ...] = ()
+        self._settles = settles
+        self._shadowed = _MISSING if environ is None else environ.get(key, _MISSING)
+        self._state = State.OPEN
+        self.session: Any = source.make(self)
+
+    @property
+    def state(self) -> State:
+        """What has become of this scope."""
+        return self._state if self._generation == _fork.generation else State.ENDED
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether this scope has ended, or was inherited from a parent process."""
+        return self._state is State.ENDED or self._generation != _fork.generation
+
+    def on_end(self, hook: H) -> H:
+        """Have *hook* called with this scope when it has ended."""
+        self.require_open()
+        self._hooks = (*self._hooks, checked_hook(hook))
+        return hook
+
+    def doom(self) -> None:
+        """Have everything rolled back when the outcome is settled."""
+        if not self._settles:
+            raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
+        if self.state not in (State.OPEN, State.DOOMED):
+            raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
+        self._state = State.DOOMED
+
+    def release(self) -> None:
+        """End the transactions and give the connections back, now."""
+        self.require_open()
+        for session in self._built():
+            if reason := _transaction.why_not_release(session):
+                raise PendingChangesError(f"{session!r} cannot be released: {reason}. Commit or roll back first.")
+        for session in self._built():
+            _transaction.release(session)
+
+    def __repr__(self) -> str:
+        """Show whose scope this is, and its state."""
+        what = "block" if self.environ is None else _wsgi.method_and_path(self.environ)
+        return f"<Scope of {what}, {self.state.value}>"
+
+    def require_open(self) -> None:
+        """Raise `ScopeEndedError` if this scope has ended."""
+        if self.is_ended:
+            raise ScopeEndedError(
+                f"{self!r}: what belonged to it is gone. Open a scope of your own with 'with session_scope(...)'."
+            )
+
+    def show(self) -> None:
+        """Put the session into the environ, for a step."""
+        if self.environ is not None and self._state is not State.ENDED:
+            self.environ[self._key] = self.session
+
+    def hide(self) -> None:
+        """Put back what the environ held before this request: another one goes on with it."""
+        if self._shadowed is not _MISSING and self.environ is not None:
+            self.environ[self._key] = self._shadowed
+
+    def session_of(self, source: _lazy.SessionSource[S]) -> S:
+        """Return the session that a registry has in this scope, made now if there is none."""
+        if self.source is source:
+            return self.session  # type: ignore[no-any-return]
+        for known, session in reversed(self._others):
+            if known is source:
+                return session  # type: ignore[no-any-return]
+        session = source.make(self)
+        self._others += ((source, session),)
+        return session
+
+    def replace(self, source: _lazy.SessionSource[S], session: S) -> None:
+        """Give a registry another session in this scope, and in the environ; the scope ends both."""
+        if self.source is source:
+            self._others += ((source, self.session),)
+            self.session = session
+            self.show()
+        else:
+            self._others += ((source, session),)
+
+    def commit(self) -> None:
+        """Commit every session that is in a transaction, that of the scope's own registry last.
+
+        Raises:
+            OpenTransactionError: If one is still inside a ``session.begin()`` block; nothing was committed then.
+            PartialCommitError: If a commit failed after another had succeeded.
+        """
+        sessions = [session for session in self._built() if session.in_transaction()]
+        try:
+            for session in sessions:
+                _transaction.refuse_open_block(session)
+            for number, session in enumerate(sessions):
+                _commit_after(sessions[:number], session)
+        except BaseException as error:
+            self.roll_back(error)
+            raise
+        self._state = State.COMMITTED
+
+    def commit_block(self) -> None:
+        """Commit a block that was left without an error, unless it was doomed."""
+        if self._state is State.DOOMED:
+            self.roll_back()
+        else:
+            self.commit()
+
+    def leave_uncommitted(self) -> None:
+        """Settle without a commit: a body keeps its transactions until they are finished."""
+        self._state = State.UNCOMMITTED
+
+    def roll_back(self, error: BaseException | None = None) -> None:
+        """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
+        self._may_warn = False
+        if self._state in (State.OPEN, State.DOOMED):
+            self._state = State.ROLLED_BACK
+        with ExitStack() as stack:
+            for session in self._built():
+                if session.in_transaction():
+                    stack.callback(_transaction.abandon if _is_fatal(error) else _transaction.roll_back, session)
+
+    def finish_transactions(self) -> None:
+        """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
+        self._warn_of_losses()
+        for session in self._built():
+            if _transaction.is_open_block(session):
+                continue
+            if _transaction.why_not_release(session):
+                _transaction.roll_back(session)
+            else:
+                _transaction.release(session)
+
+    def holds_connection(self) -> bool:
+        """Say whether a session is in a transaction."""
+        return any(session.in_transaction() for session in self._built())
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Close the sessions, end their use and run the hooks, once.
+
+        The scope has to be the current one.
+
+        Args:
+            error: What is on its way while it ends.
+        """
+        if self.is_ended:
+            return
+        if error is None:
+            self._warn_of_losses()
+        self._state = State.ENDED
+        with ExitStack() as stack:
+            stack.callback(self._forget)
+            for hook in reversed(self._hooks):
+                stack.callback(self._run, hook)
+            for source, session in self._sessions():
+                stack.callback(_end_session, source, session, error)
+
+    def disown(self) -> None:
+        """End in a child process, without a word to the database: the connections are the parent's."""
+        for source, session in self._sessions():
+            _fork.kept.append(session)
+            source.end(session)
+        self._state = State.ENDED
+
+    def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
+        yield from self._others
+        yield self.source, self.session
+
+    def _built(self) -> Iterator[Session]:
+        """Yield the sessions that have been touched, that of the scope's own registry last."""
+        for _, session in self._sessions():
+            if _lazy.is_built(session):
+                yield session
+
+    def _warn_of_losses(self) -> None:
+        """Say in the log, once, what a response that did not fail leaves uncommitted."""
+        if not self._may_warn:
+            return
+        if losses := [loss for session in self._built() if (loss := _transaction.loss(session))]:
+            self._may_warn = False
+            log.warning("%r leaves uncommitted, and so loses: %s.", self, "; ".join(losses))
+
+    def _run(self, hook: EndHook) -> None:
+        try:
+            hook(self)
+        except Exception:
+            log.exception("End hook %r of %r failed.", hook, self)
+
+    def _forget(self) -> None:
+        self._hooks = ()
+        self._others = ()
+        self.outer = nearest_open(self.outer)
+
+
+def nearest_open(scope: Lifetime | None) -> Lifetime | None:
+    """Look outwards from *scope* for one that has not ended."""
+    while scope is not None and scope.is_ended:
+        scope = scope.outer
+    return scope
+
+
+def note_built(session: Session, scope: Lifetime | None) -> None:
+    """Note a session that has been built.
+
+    Args:
+        session: The session.
+        scope: The scope that it was made in, if any.
+
+    Raises:
+        ScopeEndedError: If that scope was inherited from a parent process.
+    """
+    _transaction.watch(type(session))
+    if scope is not None:
+        scope.require_open()
+        session.info[OF_SESSION] = scope
+        _with_sessions.add(scope)
+
+
+def _commit_after(committed: list[Session], session: Session) -> None:
+    try:
+        session.commit()
+    except Exception as error:
+        if not committed:
+            raise
+        raise PartialCommitError(
+            f"{session!r} on {session.bind!r} could not be committed, after"
+            f" {committed[-1]!r} on {committed[-1].bind!r} had been: {error}"
+        ) from error
+
+
+def _end_session(source: _lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
+    with ExitStack() as stack:
+        stack.callback(source.end, session)
+        if _lazy.is_built(session):
+            stack.callback(session.info.pop, OF_SESSION, None)
+            stack.callback(_transaction.close, session)
+            if _is_fatal(error):
+                stack.callback(_transaction.abandon, session)
+
+
+def _is_fatal(error: BaseException | None) -> bool:
+    """Say whether *error* may have struck in the middle of a statement: a worker's timeout, a killed greenlet."""
+    return error is not None and not isinstance(error, Exception | GeneratorExit)
+
+
+_with_sessions: _fork.Inheritance[Lifetime] = _fork.Inheritance(Lifetime.disown)

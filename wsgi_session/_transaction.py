@@ -1,0 +1,211 @@
+"""The transaction of one session: what it holds, and the ways to end it.
+
+Nothing here knows of requests. `watch` sees to it that a connection whose COMMIT failed is rolled back at once, and
+that what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from . import _fork
+from .errors import OpenTransactionError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import ExceptionContext
+
+log = logging.getLogger("wsgi_session")
+
+FLUSHED = "wsgi_session.flushed"
+"""The key of `Session.info` under which the transactions are that have flushed something."""
+
+_watched: WeakSet[type[Session]] = WeakSet()
+_listened_to: WeakSet[Engine] = WeakSet()
+
+
+def watch(session_class: type[Session]) -> None:
+    """Listen to the sessions of *session_class*, if that has not been done yet."""
+    if session_class not in _watched:
+        _watched.add(session_class)
+        event.listen(session_class, "after_begin", _after_begin)
+        event.listen(session_class, "after_flush", _after_flush)
+        event.listen(session_class, "after_soft_rollback", _after_soft_rollback)
+
+
+def is_open_block(session: Session) -> bool:
+    """Say whether a ``session.begin()`` has begun the transaction that is in progress."""
+    transaction = session.get_transaction()
+    return transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
+
+
+def changes(session: Session) -> str:
+    """Describe what *session* would lose in a rollback, as far as it can be seen.
+
+    Returns:
+        Such as ``"1 new, 2 changed, flushed changes"``; empty if there is nothing.
+    """
+    counted = {
+        "new": len(session.new),
+        "changed": sum(session.is_modified(instance) for instance in session.dirty),
+        "deleted": len(session.deleted),
+    }
+    seen = [f"{number} {kind}" for kind, number in counted.items() if number]
+    return ", ".join([*seen, "flushed changes"] if _has_flushed(session) else seen)
+
+
+def loss(session: Session) -> str:
+    """Describe what *session* loses if nobody commits it any more, as `changes` does."""
+    return changes(session) if session.in_transaction() else ""
+
+
+def why_not_release(session: Session) -> str | None:
+    """Say why `release` would do harm to *session*, or None."""
+    if not session.in_transaction():
+        return None
+    if is_open_block(session):
+        return "it is inside a 'session.begin()' block"
+    if session.in_nested_transaction():
+        return "it is inside a savepoint"
+    if session.twophase:
+        return "its transaction is a two-phase one"
+    if lost := changes(session):
+        return f"it has changes that would be lost ({lost})"
+    return None
+
+
+def release(session: Session) -> None:
+    """End a transaction that only read: nothing is expired and nothing is detached."""
+    if transaction := session.get_transaction():
+        transaction.close()
+
+
+def refuse_open_block(session: Session) -> None:
+    """Raise an error if a ``session.begin()`` block is still open, for only its end may commit it."""
+    if is_open_block(session):
+        raise OpenTransactionError(
+            f"{session!r} is still inside a 'session.begin()' block, which a commit rule cannot commit."
+            " End the block before the first chunk of the body, or use 'commit=None'."
+        )
+
+
+def roll_back(session: Session) -> None:
+    """Roll *session* back; a failure is logged, and its connections are not used again."""
+    _ending(session, session.rollback)
+
+
+def close(session: Session) -> None:
+    """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
+    _ending(session, session.close)
+
+
+def abandon(session: Session) -> None:
+    """Throw away the connections of *session*, for nobody knows the state they were left in.
+
+    Those whose pool is the database itself, and those that are the user's, are rolled back. The session is empty
+    afterwards, and can be used again.
+    """
+    for connection in _own_connections(session):
+        if not isinstance(connection.engine.pool, StaticPool | SingletonThreadPool):
+            with suppress(Exception):  # it may be closed, or invalid already
+                connection.invalidate()
+    roll_back(session)
+    session.reset()
+
+
+def _ending(session: Session, end: Any) -> None:
+    connections = _own_connections(session)
+    try:
+        end()
+    except Exception:  # the connections may be lost to the session by now, and so to the pool
+        log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
+        for connection in connections:
+            with suppress(Exception):
+                connection.invalidate()
+            with suppress(Exception):
+                connection.close()
+
+
+def _own_connections(session: Session) -> list[Connection]:
+    """List the connections that *session* took from a pool itself.
+
+    SQLAlchemy has no public name for them: ``SessionTransaction.connections`` (2.1.7) does not tell a connection of the
+    session's from one that the user bound it to.
+    """
+    transaction = session.get_transaction()
+    if transaction is None:
+        return []
+    entries = set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return [connection for connection, _, _, is_own in entries if is_own]
+
+
+def _has_flushed(session: Session) -> bool:
+    root = session.get_transaction()
+    return any(_root(transaction) is root for transaction in session.info.get(FLUSHED, ()))
+
+
+def _root(transaction: SessionTransaction) -> SessionTransaction:
+    while transaction.parent is not None:
+        transaction = transaction.parent
+    return transaction
+
+
+def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    engine = connection.engine
+    if engine not in _listened_to:
+        _listened_to.add(engine)
+        engines.add(engine)
+        event.listen(engine, "handle_error", _roll_back_failed_commit)
+
+
+def _after_flush(session: Session, _flush_context: object) -> None:
+    current = session.get_nested_transaction() or session.get_transaction()
+    flushed = session.info.get(FLUSHED, ())
+    if current is not None and (not flushed or flushed[-1] is not current):
+        root = _root(current)
+        session.info[FLUSHED] = (*(earlier for earlier in flushed if _root(earlier) is root), current)
+
+
+def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
+    """Forget what was flushed in the savepoint, or in the whole transaction, that has been rolled back."""
+    if flushed := session.info.get(FLUSHED):
+        session.info[FLUSHED] = tuple(one for one in flushed if not _is_within(one, previous_transaction))
+
+
+def _is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    while transaction is not None:
+        if transaction is outer:
+            return True
+        transaction = transaction.parent
+    return False
+
+
+def _roll_back_failed_commit(context: ExceptionContext) -> None:
+    """Roll back on the driver's connection when COMMIT fails.
+
+    SQLite leaves the transaction open then, and SQLAlchemy takes it for ended: whoever is next on this connection would
+    commit it.
+    """
+    if context.statement is None and context.connection is not None and not context.is_disconnect:
+        try:
+            context.connection.connection.rollback()
+        except Exception:  # the error that brought us here is the one to report
+            log.warning("The rollback after a failed COMMIT failed, too; ignored.", exc_info=True)
+
+
+def replace_pool(engine: Engine) -> None:
+    """Give *engine* a new pool, in a child process; an in-memory database is a copy of the child's own."""
+    if not isinstance(engine.pool, StaticPool | SingletonThreadPool):
+        _fork.kept.append(engine.pool)
+        engine.dispose(close=False)
+
+
+engines: _fork.Inheritance[Engine] = _fork.Inheritance(replace_pool)
+"""The engines on which a session has begun, and those that a registry names."""

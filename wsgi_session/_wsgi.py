@@ -1,0 +1,74 @@
+"""PEP 3333: what a body, a status line and the headers say."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+
+def status_code(status: str) -> int:
+    """Read the number of a status line, such as ``"200 OK"``.
+
+    Raises:
+        ValueError: If it does not begin with three digits.
+    """
+    code = status[:3]
+    if len(code) == 3 and code.isascii() and code.isdigit():
+        return int(code)
+    raise ValueError(f"A status has to begin with three digits, such as '200 OK'; this one is {status!r}.")
+
+
+def content_length(headers: Headers) -> int | None:
+    """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
+    declared = [value.strip() for name, value in headers if name.lower() == "content-length"]
+    if len(declared) == 1 and declared[0].isascii() and declared[0].isdigit():
+        return int(declared[0])
+    return None
+
+
+def method_and_path(environ: WSGIEnvironment) -> str:
+    """Name a request for a reader of the log.
+
+    Line breaks and the like are escaped, for a client chooses the path.
+    """
+    name = f"{environ.get('REQUEST_METHOD', '-')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return name.encode("unicode_escape").decode("ascii")
+
+
+def is_file(body: object, file_wrapper: Any) -> bool:
+    """Say whether *body* is the server's own wrapper around a real file.
+
+    Args:
+        body: What the application returned.
+        file_wrapper: ``environ["wsgi.file_wrapper"]`` as it was before the application was called.
+
+    A server recognises its wrapper by its class; where ``wsgi.file_wrapper`` is a plain function, as in uWSGI, by the
+    identity of the file itself. Either way it has to be handed on as it is. A real file answers ``fileno()``.
+    """
+    if file_wrapper is None:
+        return False
+    if isinstance(file_wrapper, type):
+        return isinstance(body, file_wrapper) and _has_descriptor(body)
+    return hasattr(body, "read") and _has_descriptor(body)
+
+
+def is_iterable(body: object) -> bool:
+    """Say whether ``iter(body)`` has anything to call."""
+    return isinstance(body, Iterable) or hasattr(type(body), "__getitem__")
+
+
+def _has_descriptor(body: object) -> bool:
+    return any(_answers_fileno(file) for file in (body, getattr(body, "filelike", None), getattr(body, "file", None)))
+
+
+def _answers_fileno(file: Any) -> bool:
+    try:
+        return isinstance(file.fileno(), int)
+    except (AttributeError, OSError, io.UnsupportedOperation, ValueError):
+        return False

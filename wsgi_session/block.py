@@ -1,0 +1,125 @@
+"""The block: a scope for scripts, jobs and tests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+
+from sqlalchemy.orm import Session, scoped_session
+
+from . import current
+from .registry import adopt
+from .scope import never_runs
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._lifetime import Lifetime
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=Session)
+
+
+class session_scope(Generic[S]):  # noqa: N801
+    """Open a scope for a registry, for scripts, jobs and tests: a block, or a decorator.  Lives as long as the block.
+
+    ::
+
+        with session_scope(Session) as session:
+            session.add(User(name="ada"))
+
+        @session_scope(Session)
+        def add_user(name: str) -> None:
+            Session.add(User(name=name))
+
+    means the same as, written out::
+
+        session = factory()
+        try:
+            session.add(User(name="ada"))
+            session.commit()
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            session.close()
+
+    and besides, the registry means this session in the block: ``Session() is session``. In a request, too: the registry
+    has a session of its own in the block, and after it the request's again. A decorated function is called unchanged.
+    """
+
+    def __init__(self, registry: scoped_session[S], *, commit: bool = True) -> None:
+        """Prepare a block.
+
+        Args:
+            registry: A `RequestScopedSession`, or a `scoped_session` with ``scopefunc=current_scope``.
+            commit: Whether to commit when the block is left without an error; False for a block that only reads.
+
+        Raises:
+            TypeError: If *registry* is anything else.
+        """
+        if not isinstance(registry, scoped_session):
+            raise TypeError(
+                f"session_scope() takes a registry, not {registry!r}."
+                " Make one where the program starts: 'Session = RequestScopedSession(sessionmaker(engine))'."
+            )
+        self._registry = registry
+        self._source = adopt(registry).source
+        self._commit = commit
+        self._scope: Lifetime | None = None
+        self._previous: Lifetime | None = None
+
+    def __enter__(self) -> S:
+        """Open the scope and return its session.
+
+        Raises:
+            RuntimeError: If this very block is open already.
+        """
+        if self._scope is not None:
+            raise RuntimeError(
+                "This session_scope() block is open already. Make another one with 'session_scope(...)'."
+            )
+        self._scope = current.open_block(self._source, settles=self._commit)
+        self._previous = current.swap(self._scope)
+        return self._scope.session_of(self._source)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit, or roll back if there was an error or the scope was doomed, and end the scope."""
+        scope, self._scope = self._scope, None
+        previous, self._previous = self._previous, None
+        assert scope is not None
+        now = current.swap(scope)
+        try:
+            if error is None and self._commit:
+                scope.commit_block()
+        except BaseException as failure:
+            error = failure
+            raise
+        finally:
+            try:
+                scope.end(error)
+            finally:
+                current.swap(previous if now is scope else now)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Wrap *function* in a block of its own for each call.
+
+        Raises:
+            TypeError: If it is a generator or ``async`` function, whose body would run after the block.
+        """
+        if never_runs(function):
+            raise TypeError(
+                f"{function.__qualname__!r} is a generator or 'async' function: its body would run after the block."
+                " Open the block in its body: 'with session_scope(...)'."
+            )
+
+        @functools.wraps(function)
+        def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
+            with session_scope(self._registry, commit=self._commit):
+                return function(*args, **kwargs)
+
+        return in_scope

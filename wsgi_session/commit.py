@@ -1,0 +1,67 @@
+"""Commit rules: whether a response is one whose request is to be committed.
+
+A rule is any callable ``(environ, status, headers) -> bool``. It is asked once for each request, before the status line
+or any byte of the body goes on to the server, and not at all for a response that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http.client import responses
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+CommitRule: TypeAlias = "Callable[[WSGIEnvironment, int, list[tuple[str, str]]], object]"
+"""Takes the environ, the status code and the headers; what it returns is true for *commit*."""
+
+CommitVeto: TypeAlias = "Callable[[WSGIEnvironment, str, list[tuple[str, str]]], object]"
+"""Takes the environ, the status line and the headers; what it returns is true for *do not commit*."""
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})
+"""The methods that do not ask for a change (RFC 9110, section 9.2.1, and the QUERY method)."""
+
+
+def on_success(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
+    """Commit every response below 400.
+
+    A commit ends the transaction, so this rule is not for responses that stream the rows of an open cursor.
+    """
+    return status < 400
+
+
+def on_unsafe_success(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
+    """Commit a response below 400, unless its method is GET, HEAD, OPTIONS, TRACE or QUERY.
+
+    This is SQLAlchemy's own `basic pattern`_: a request that may change data ends in a commit.
+
+    .. _basic pattern: https://docs.sqlalchemy.org/orm/session_basics.html
+    """
+    return status < 400 and environ["REQUEST_METHOD"] not in SAFE_METHODS
+
+
+def never(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
+    """Commit nothing: the application commits for itself, before it returns.
+
+    What it leaves open is ended when the response is complete, and what it left uncommitted is warned about.
+    """
+    return False
+
+
+def from_veto(veto: CommitVeto) -> CommitRule:
+    """Turn a veto, the convention of older transaction middleware, into a rule.
+
+    Args:
+        veto: Called as ``veto(environ, status_line, headers)``; the line is the status code with its standard reason
+            phrase. It is not asked from 400 on: such a response is never committed.
+
+    Returns:
+        A rule for ``SessionMiddleware(..., commit=...)``.
+    """
+
+    def rule(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
+        line = f"{status} {responses.get(status, '')}".rstrip()
+        return status < 400 and not veto(environ, line, headers)
+
+    return rule

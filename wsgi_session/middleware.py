@@ -1,0 +1,148 @@
+"""The middleware: what opens a scope around every request to an application."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from . import _wsgi, current
+from ._response import Response, SettledResponse
+from ._start import HeldStart
+from .registry import RequestScopedSession, adopt
+from .scope import EndHook, H, checked_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ._lifetime import Lifetime
+    from .commit import CommitRule
+
+
+class SessionMiddleware:
+    """Open a scope around every request to *app*.  Lives as long as the application.
+
+    The request's session is ``environ["sqlalchemy.session"]``, and what the registry returns.
+    """
+
+    registry: scoped_session[Any]
+    """The registry: the one that was given, or the one made for what was given."""
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        registry: scoped_session[Any] | sessionmaker[Any] | Engine | URL | str,
+        *,
+        environ_key: str = "sqlalchemy.session",
+        commit: CommitRule | None = None,
+    ) -> None:
+        """Wrap *app*.
+
+        Args:
+            app: Any WSGI application.
+            registry: A `RequestScopedSession`, a `scoped_session` with ``scopefunc=current_scope``, a `sessionmaker`,
+                an `Engine`, or a database URL.
+            environ_key: Where the session is put in the environ.
+            commit: When to commit for the application: a rule such as `on_unsafe_success`; None for an application that
+                commits for itself, at any time until its body is closed.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+        """
+        if not callable(app):
+            raise TypeError(f"SessionMiddleware wraps a WSGI application, which is callable; {app!r} is not.")
+        if not isinstance(environ_key, str):
+            raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
+        if commit is not None and not callable(commit):
+            raise TypeError(
+                f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never',"
+                " a function (environ, status, headers) -> bool, or None."
+            )
+        self.app = app
+        self.commit = commit
+        self.environ_key = environ_key
+        self._hooks: tuple[EndHook, ...] = ()
+        self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
+        self.registry = _registry(registry if self._own_engine is None else self._own_engine)
+        self._source = adopt(self.registry).source
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        scope = current.open_request(self._source, environ, self.environ_key, self._hooks, self.commit is not None)
+        previous = current.enter(scope, scope)
+        try:
+            if self.commit is None:
+                return self._answer(scope, environ, start_response, None)
+            start = HeldStart(scope, environ, self.commit, start_response)
+            return self._answer(scope, environ, start, start)
+        except BaseException as error:
+            scope.end(error)
+            raise
+        finally:
+            current.leave(scope, previous)
+
+    def on_request_end(self, hook: H) -> H:
+        """Have *hook* called with the scope of every request that has ended; also as a decorator.
+
+        As `Scope.on_end`, for all requests to come: it is the ``on_request_end`` of SQLAlchemy's `documentation`_.
+
+        .. _documentation: https://docs.sqlalchemy.org/orm/contextual.html
+
+        Args:
+            hook: A plain function of one argument.
+
+        Returns:
+            The hook itself.
+
+        Raises:
+            TypeError: If *hook* is not callable, or a generator or ``async`` function.
+        """
+        self._hooks = (*self._hooks, checked_hook(hook))
+        return hook
+
+    def close(self) -> None:
+        """Dispose of the engine, if it was made here, from a URL."""
+        if self._own_engine is not None:
+            self._own_engine.dispose()
+
+    def _answer(
+        self, scope: Lifetime, environ: WSGIEnvironment, start_response: StartResponse, held: HeldStart | None
+    ) -> Iterable[bytes]:
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        body = self.app(environ, start_response)
+        is_done = type(body) in (list, tuple) or _wsgi.is_file(body, file_wrapper)
+        is_stepped = not is_done and _wsgi.is_iterable(body)
+        if held is not None and (held.is_called or not is_stepped):
+            held.settle_or_close(body)
+        if is_stepped:
+            inside = current.swap(scope)
+            return Response(body, scope, inside) if held is None else SettledResponse(body, scope, inside, held)
+        if is_done:
+            scope.end()
+        else:
+            _end_when_collected(body, scope)
+        return body
+
+
+def _registry(given: Any) -> scoped_session[Any]:
+    if isinstance(given, scoped_session):
+        return given
+    if isinstance(given, sessionmaker):
+        return RequestScopedSession(given)
+    if isinstance(given, Engine):
+        return RequestScopedSession(sessionmaker(given, class_=Session))
+    raise TypeError(
+        f"SessionMiddleware cannot make sessions from {given!r}. It takes a RequestScopedSession,"
+        " a scoped_session with scopefunc=wsgi_session.current_scope, a sessionmaker, an Engine or a database URL."
+    )
+
+
+def _end_when_collected(body: object, scope: Lifetime) -> None:
+    """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
+    try:
+        weakref.finalize(body, current.end_apart, scope).atexit = False
+    except TypeError:
+        scope.end()

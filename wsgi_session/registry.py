@@ -1,0 +1,200 @@
+"""The registry: what finds the session that belongs here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.util import ScopedRegistry
+
+from . import _fork, _lazy, _transaction, current
+from ._lifetime import Lifetime, note_built
+from .current import current_scope
+from .errors import ScopeEndedError
+
+S = TypeVar("S", bound=Session)
+
+
+class RequestScopedSession(scoped_session[S]):
+    """A `scoped_session` that is keyed on the current request.  Lives as long as the program.
+
+    Made where the program starts, called where a session is needed: in a request, or in a `session_scope` block, it
+    returns the session of that request or block; as a proxy (``Session.scalars(...)``) it acts on it.
+    """
+
+    def __init__(self, session_factory: sessionmaker[S], *, outside: Literal["error", "thread"] = "error") -> None:
+        """Make a registry of the sessions that *session_factory* makes.
+
+        Args:
+            session_factory: The `sessionmaker`; it may be configured later, by ``Session.configure(bind=engine)``.
+            outside: What a call means where no scope is open: ``"error"`` is a `NoScopeError`; with ``"thread"`` the
+                calling thread has a session of its own, freed with the thread or by ``remove()``.
+
+        Raises:
+            TypeError: If *session_factory* cannot be called.
+            ValueError: If *outside* is neither of the two.
+        """
+        if not callable(session_factory):
+            raise TypeError(f"A RequestScopedSession is made from a sessionmaker, not from {session_factory!r}.")
+        if outside not in ("error", "thread"):
+            raise ValueError(f"outside={outside!r} means nothing; it is 'error' or 'thread'.")
+        super().__init__(session_factory, scopefunc=current_scope)
+        self.registry = self._sessions = ScopeRegistry(session_factory, outside == "thread")
+
+    def __call__(self, **kw: Any) -> S:
+        """Return the session that belongs here.
+
+        Args:
+            **kw: Arguments for the `sessionmaker`, if the session has not been touched yet.
+
+        Raises:
+            NoScopeError: If no scope is open, and there is no session for the thread.
+            ScopeEndedError: If the scope has ended.
+            sqlalchemy.exc.InvalidRequestError: If there are arguments, and the session is there already.
+        """
+        if not kw:
+            return self._sessions()
+        if self._sessions.has():
+            return super().__call__(**kw)
+        return self._sessions.build(kw)
+
+
+class ScopeRegistry(ScopedRegistry[S]):
+    """What a `scoped_session` keeps its sessions in: the scopes.  Lives as long as the `scoped_session`."""
+
+    __slots__ = ("__weakref__", "_threads", "source")
+
+    def __init__(self, session_factory: Callable[..., S], with_threads: bool) -> None:
+        """Make a registry.
+
+        Args:
+            session_factory: Makes the sessions.
+            with_threads: Whether each thread has a session of its own outside of scopes.
+        """
+        super().__init__(session_factory, current_scope)
+        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, note_built)
+        self._threads = threading.local() if with_threads else None
+        _registries.add(self)
+
+    def __call__(self) -> S:
+        """Return the session that belongs here."""
+        scope = current.scope_of(self.source)
+        if scope is not None:
+            return scope.session_of(self.source)
+        return self._of_thread().session(self.source)
+
+    def has(self) -> bool:
+        """Say whether there is a session that has been touched."""
+        scope = self._open_scope()
+        if scope is not None:
+            return _lazy.is_built(scope.session_of(self.source))
+        return hasattr(self._threads, "own")
+
+    def build(self, kw: dict[str, Any]) -> S:
+        """Build the session that belongs here, which has not been touched yet, with arguments."""
+        scope = current.scope_of(self.source)
+        if scope is None:
+            return self._of_thread().session(self.source, **kw)
+        session = scope.session_of(self.source)
+        self.source.build(session, **kw)
+        return session
+
+    def set(self, obj: S) -> None:
+        """Make *obj* the session that belongs here."""
+        scope = current.scope_of(self.source)
+        if scope is None:
+            self._of_thread().replace(obj)
+        else:
+            note_built(obj, scope)
+            scope.replace(self.source, obj)
+
+    def clear(self) -> None:
+        """Forget the session, which has been closed: it is built anew at the next touch."""
+        scope = self._open_scope()
+        if scope is None:
+            if self._threads is not None:
+                self._threads.__dict__.clear()
+            return
+        session = scope.session_of(self.source)
+        if _lazy.is_built(session) and not self.source.unbuild(session, scope):
+            scope.replace(self.source, self.source.make(scope))
+
+    def _open_scope(self) -> Lifetime | None:
+        try:
+            return current.scope_of(self.source)
+        except ScopeEndedError:
+            return None
+
+    def _of_thread(self) -> ThreadSession[S]:
+        if self._threads is None:
+            raise current.no_scope()
+        try:
+            own: ThreadSession[S] = self._threads.own
+        except AttributeError:
+            own = self._threads.own = ThreadSession()
+        return own
+
+
+class ThreadSession(Generic[S]):
+    """The session of one thread, outside of scopes.  Lives as long as the thread, or until ``remove()``."""
+
+    __slots__ = ("__weakref__", "_session")
+
+    def __init__(self) -> None:
+        """Hold no session yet."""
+        self._session: S | None = None
+        _thread_sessions.add(self)
+
+    def session(self, source: _lazy.SessionSource[S], **kw: Any) -> S:
+        """Return the session, made now if there is none."""
+        if self._session is None:
+            self._session = source.make_now(None, **kw)
+        return self._session
+
+    def replace(self, session: S) -> None:
+        """Hold another session."""
+        self._session = session
+
+    def disown(self) -> None:
+        """Hold none, in a child process."""
+        _fork.kept.append(self._session)
+        self._session = None
+
+    def __del__(self) -> None:
+        """Close the session of a thread that is over."""
+        if self._session is not None:
+            _transaction.close(self._session)
+
+
+def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:
+    """Have a `scoped_session` keep its sessions in the scopes.
+
+    Raises:
+        TypeError: If it is keyed on something else than `current_scope`.
+    """
+    inner = registry.registry
+    if isinstance(inner, ScopeRegistry):
+        return inner
+    if getattr(inner, "scopefunc", None) is not current_scope:
+        raise TypeError(
+            f"{registry!r} is not keyed on the current request."
+            " Make it with 'scoped_session(..., scopefunc=wsgi_session.current_scope)',"
+            " or use 'RequestScopedSession(...)'."
+        )
+    adopted: ScopeRegistry[S] = ScopeRegistry(registry.session_factory, with_threads=False)
+    registry.registry = adopted
+    return adopted
+
+
+def _replace_pools(registry: ScopeRegistry[Any]) -> None:
+    kw = getattr(registry.source.session_factory, "kw", {})
+    for bind in (kw.get("bind"), *(kw.get("binds") or {}).values()):
+        if isinstance(bind, Engine):
+            _transaction.replace_pool(bind)
+
+
+_registries: _fork.Inheritance[ScopeRegistry[Any]] = _fork.Inheritance(_replace_pools)
+_thread_sessions: _fork.Inheritance[ThreadSession[Any]] = _fork.Inheritance(ThreadSession.disown)

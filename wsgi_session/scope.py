@@ -1,0 +1,112 @@
+"""The scope, what lives exactly as long as one request or one block, as its users see it."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+EndHook: TypeAlias = "Callable[[Scope], object]"
+"""Is called with a scope that has ended."""
+
+H = TypeVar("H", bound=Callable[["Scope"], object])
+
+
+class State(Enum):
+    """What has become of a scope."""
+
+    OPEN = "open"
+    DOOMED = "doomed"
+    COMMITTED = "committed"
+    UNCOMMITTED = "not committed"
+    ROLLED_BACK = "rolled back"
+    ENDED = "ended"
+
+
+class Scope(ABC):
+    """What lives exactly as long as one request, or one `session_scope` block.
+
+    It holds the sessions that were made in it, and ends them. `current_scope` returns the one that code runs in; a
+    session's own is ``session.info["wsgi_session.scope"]``.
+    """
+
+    __slots__ = ()
+
+    environ: WSGIEnvironment | None
+    """The environ of the request; None in a `session_scope` block."""
+
+    @property
+    @abstractmethod
+    def state(self) -> State:
+        """What has become of this scope.
+
+        In a child process, the scopes that it has inherited are ended.
+        """
+
+    @abstractmethod
+    def on_end(self, hook: H) -> H:
+        """Have *hook* called with this scope when it has ended; also as a decorator.
+
+        Hooks run in the order in which they were registered, once, after the sessions have been closed. In them the
+        registry raises `ScopeEndedError`, but ``Session.remove()`` does nothing, so that what was written for
+        SQLAlchemy's ``on_request_end`` works as it stands. A hook that raises is logged, and the others run.
+
+        Args:
+            hook: A plain function of one argument.
+
+        Returns:
+            The hook itself.
+
+        Raises:
+            TypeError: If *hook* is not callable, or a generator or ``async`` function, which would never run.
+            ScopeEndedError: If the scope has ended.
+        """
+
+    @abstractmethod
+    def doom(self) -> None:
+        """Have everything rolled back when the outcome is settled; the commit rule is not asked.
+
+        Raises:
+            ScopeStateError: If nothing would be committed anyway, or the outcome is settled already.
+        """
+
+    @abstractmethod
+    def release(self) -> None:
+        """End the transactions and give the connections back, now.
+
+        Sessions, objects and loaded attributes stay as they are: nothing is expired, nothing is detached. For long
+        polls, slow calls and streams. What a transaction held goes with it: locks, ``SET LOCAL``, server-side cursors,
+        and uncommitted statements that were not sent by a flush, which cannot be seen.
+
+        Raises:
+            PendingChangesError: If a session has changes that would be lost, is inside a ``session.begin()`` block or a
+                savepoint, or is a two-phase one. Nothing has been released then.
+            ScopeEndedError: If the scope has ended.
+        """
+
+
+def checked_hook(hook: H) -> H:
+    """Return *hook*, or raise a `TypeError` if it could never run."""
+    if not callable(hook):
+        raise TypeError(f"An end hook has to be callable; this one is {hook!r}.")
+    if never_runs(hook):
+        code = hook.__code__
+        raise TypeError(
+            f"End hook {hook.__qualname__!r} ({code.co_filename}:{code.co_firstlineno})"
+            " is a generator or 'async' function, so it would never run. Pass a plain function."
+        )
+    return hook
+
+
+def never_runs(function: Callable[..., object]) -> bool:
+    """Say whether a call of *function* does not run its body: it is a generator or ``async`` function."""
+    return (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    )
