@@ -177,10 +177,15 @@ def _can_wait(session_factory: sessionmaker[Any]) -> bool:
     """Say whether nobody can tell a session that is built later: all is as SQLAlchemy wrote it."""
     real = session_factory.class_
     return (
-        type(session_factory).__call__ is sessionmaker.__call__  # type: ignore[comparison-overlap]
-        and real.__new__ is Session.__new__
-        and not hasattr(real, "__del__")
+        type(session_factory).__call__ is sessionmaker.__call__
+        and "__new__" not in _names_of(real)
+        and "__del__" not in _names_of(real)
     )
+
+
+def _names_of(session_class: type[Session]) -> set[str]:
+    """List what the bases of a session class define, but for `object`."""
+    return {name for base in session_class.__mro__[:-1] for name in vars(base)}
 
 
 def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:

@@ -104,6 +104,7 @@ def roll_back(session: Session) -> None:
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
     _ending(session, session.close)
+    session.info.pop(FLUSHED, None)  # a transaction refers to its session
 
 
 def abandon(session: Session) -> None:

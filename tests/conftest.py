@@ -1,0 +1,87 @@
+"""What every test can use, and which checks of the *system* group run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session as SQLAlchemySession
+from sqlalchemy.orm import sessionmaker
+
+from wsgi_session import RequestScopedSession
+
+from . import postgresql
+from .helpers import Base, enforce_foreign_keys
+from .machine import SYSTEM
+
+settings.register_profile("default", deadline=None, max_examples=60)
+settings.load_profile("default")
+
+_must_run_all = os.environ.get("REQUIRE") == "all"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, or fail where a check that does not run is a failure."""
+    missing = sorted(mark.args[0] for mark in item.iter_markers("system") if not SYSTEM[mark.args[0]]())
+    if missing and _must_run_all:
+        pytest.fail(f"not found on this machine: {', '.join(missing)}", pytrace=False)
+    if missing:
+        pytest.skip(f"not found on this machine: {', '.join(missing)}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which of the system group this machine has."""
+    found = {name: is_here() for name, is_here in SYSTEM.items()}
+    terminalreporter.write_line(f"system checks, found: {', '.join(name for name in found if found[name]) or 'none'}")
+    terminalreporter.write_line(f"system checks, not found: {', '.join(n for n in found if not found[n]) or 'none'}")
+
+
+@pytest.fixture
+def new_engine(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+    """Return a function that makes engines with a pool of one, each on an SQLite file of its own."""
+    engines: list[Engine] = []
+
+    def make(**options: object) -> Engine:
+        pool = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2} if "poolclass" not in options else {}
+        engine = create_engine(f"sqlite:///{tmp_path}/{len(engines)}.db", **(pool | options))
+        event.listen(engine, "connect", enforce_foreign_keys)
+        Base.metadata.create_all(engine)
+        engines.append(engine)
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def engine(new_engine: Callable[..., Engine]) -> Engine:
+    """Return an engine with a pool of one: a connection that is not given back is missed by the next request."""
+    return new_engine()
+
+
+@pytest.fixture
+def Session(engine: Engine) -> RequestScopedSession[SQLAlchemySession]:  # noqa: N802
+    """Return a registry on the engine."""
+    return RequestScopedSession(sessionmaker(engine))
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> Iterator[object]:
+    """Return the address of a PostgreSQL database that is this run's own."""
+    with postgresql.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgresql_engine(postgresql_url: object) -> Iterator[Engine]:
+    """Return an engine with a pool of one on PostgreSQL, and empty tables."""
+    engine = create_engine(postgresql_url, pool_size=1, max_overflow=0, pool_timeout=0.2)  # type: ignore[arg-type]
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,387 @@
+"""Guarantee 1: one request, one session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Session as SQLAlchemySession
+from sqlalchemy.orm import object_session, scoped_session, sessionmaker
+
+from tests.helpers import Exchange, Word, add_words, all_words, answer, both_ways, request, words
+from wsgi_session import RequestScopedSession, SessionMiddleware, current_scope, never, on_success
+
+KEY = "sqlalchemy.session"
+
+
+@pytest.mark.parametrize("commit", [None, on_success, never])
+def test_every_way_of_asking_returns_the_same_object(Session: Any, commit: Any) -> None:
+    """Environ, registry call and proxy are one session: in the handler, in ``next()``, in ``close()``."""
+    seen: list[object] = []
+
+    class Body:
+        def __init__(self, environ: Any) -> None:
+            self.environ, self.left = environ, 2
+
+        def __iter__(self) -> Iterator[bytes]:
+            seen.append(Session())
+            return self
+
+        def __next__(self) -> bytes:
+            seen.extend([self.environ[KEY], Session()])
+            self.left -= 1
+            if self.left < 0:
+                raise StopIteration
+            return b"x"
+
+        def close(self) -> None:
+            seen.extend([self.environ[KEY], Session()])
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.extend([environ[KEY], Session(), object_session(Session.merge(Word(id=1, text="x")))])
+        answer(start_response)
+        return Body(environ)
+
+    for wrapped in both_ways(app, Session, commit=commit):
+        seen.clear()
+
+        request(wrapped)
+
+        assert len(seen) > 10
+        assert len({id(session) for session in seen}) == 1
+
+
+def test_on_whatever_thread_a_step_runs(Session: Any) -> None:
+    """Call, ``next()`` and ``close()`` on three threads see one session."""
+    seen: list[object] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.append(Session())
+        answer(start_response)
+
+        def body() -> Iterator[bytes]:
+            try:
+                seen.append(Session())
+                yield b"x"
+                seen.append(Session())
+                yield b"y"
+            finally:
+                seen.append(Session())
+
+        return body()
+
+    exchange = on_thread(lambda: Exchange(SessionMiddleware(app, Session)))
+    on_thread(exchange.step)
+    on_thread(exchange.step)
+    on_thread(exchange.close)
+
+    assert len(seen) == 4
+    assert len({id(session) for session in seen}) == 1
+
+
+def test_the_session_is_a_real_one(Session: Any) -> None:
+    """What is in the environ is an instance of the `sessionmaker`'s class before, and exactly of it after, the touch."""
+    real = Session.session_factory.class_
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ[KEY]
+        seen.extend([isinstance(session, SQLAlchemySession), isinstance(session, real), session.__class__ is real])
+        seen.append(type(session) is real)
+        session.execute(text("SELECT 1"))
+        seen.append(type(session) is real)
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert seen == [True, True, True, False, True]
+
+
+def test_close_in_mid_request(Session: Any, engine: Engine) -> None:
+    """``close()`` and ``with Session() as s:`` mean what SQLAlchemy says: the session can be used again."""
+    seen: list[object] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        for word in ("a", "b"):
+            with Session() as session:
+                seen.append(session)
+                add_words(session, word)
+                session.commit()
+        environ[KEY].close()
+        seen.extend([Session(), environ[KEY], dict(environ)[KEY]])
+        add_words(Session, "c")
+        Session.commit()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert len({id(session) for session in seen}) == 1
+    assert words(engine) == ["a", "b", "c"]
+
+
+def test_after_remove_the_same_object_is_unbuilt_again(Session: Any, engine: Engine) -> None:
+    """After ``remove()`` the session is built anew at the next touch, by the `sessionmaker` as it is then."""
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        before, copy = environ[KEY], dict(environ)
+        add_words(before, "lost")
+        Session.remove()
+        seen.append(Session.registry.has())
+        Session.configure(info={"tenant": 7})
+        add_words(before, "kept")
+        seen.extend([Session() is before, environ[KEY] is before, copy[KEY] is before, before.info["tenant"]])
+        Session.commit()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert seen == [False, True, True, True, 7]
+    assert words(engine) == ["kept"]
+
+
+def test_a_session_that_cannot_be_unbuilt_is_replaced(engine: Engine) -> None:
+    """Where a class has a ``__del__``, ``remove()`` puts another session in its place, in the environ, too."""
+
+    class Counted(SQLAlchemySession):
+        def __del__(self) -> None:
+            pass
+
+    Session = RequestScopedSession(sessionmaker(engine, class_=Counted))
+    given: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        given.append(environ[KEY])
+        assert type(environ[KEY]) is Session.session_factory.class_
+        all_words(Session)
+        Session.remove()
+        given.append(environ[KEY])
+        assert Session() is environ[KEY]
+        given[0].execute(text("SELECT 1"))
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert given[0] is not given[1]
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    for session in given:
+        with pytest.raises(RuntimeError, match="ended"):
+            session.execute(text("SELECT 1"))
+
+
+def test_arguments_build_an_unbuilt_session(Session: Any) -> None:
+    """``Session(**kw)`` builds an unbuilt session with them, and is SQLAlchemy's error on one that is built."""
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ[KEY]
+        seen.append(Session(expire_on_commit=False) is session)
+        seen.append(session.expire_on_commit)
+        with pytest.raises(InvalidRequestError, match="already present"):
+            Session(expire_on_commit=True)
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert seen == [True, False]
+
+
+def test_late_configuration(engine: Engine) -> None:
+    """``Session.configure(bind=...)`` works before and after the middleware was built."""
+    Session = RequestScopedSession(sessionmaker())
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return [repr(all_words(environ[KEY])).encode()]
+
+    app = SessionMiddleware(app, Session)
+    Session.configure(bind=engine)
+
+    assert request(app).body == b"[]"
+
+
+def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
+    """If ``__init__`` raises, the caller sees it, and the next touch tries again."""
+    attempts: list[int] = []
+
+    class Fussy(SQLAlchemySession):
+        def __init__(self, **kw: Any) -> None:
+            attempts.append(1)
+            if len(attempts) == 1:
+                raise ValueError("not yet")
+            super().__init__(**kw)
+
+    Session = RequestScopedSession(sessionmaker(engine, class_=Fussy))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ[KEY]
+        with pytest.raises(ValueError, match="not yet"):
+            session.in_transaction()
+        assert Session() is session
+        answer(start_response)
+        return [repr(all_words(session)).encode()]
+
+    assert request(SessionMiddleware(app, Session)).body == b"[]"
+
+
+class Slotted(SQLAlchemySession):
+    """Has ``__slots__``."""
+
+    __slots__ = ("tenant",)
+
+
+class WithInit(SQLAlchemySession):
+    """Has an ``__init__`` and a property of its own."""
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.created = [1]
+
+    @property
+    def how_many(self) -> int:
+        return len(self.created)
+
+
+class Registering(SQLAlchemySession):
+    """Registers its subclasses."""
+
+    known: list[type] = []  # noqa: RUF012
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        Registering.known.append(cls)
+
+
+class Meta(type):
+    """Counts the classes it makes."""
+
+    made: list[str] = []  # noqa: RUF012
+
+    def __new__(cls, name: str, bases: Any, namespace: Any) -> Any:
+        cls.made.append(name)
+        return super().__new__(cls, name, bases, namespace)
+
+
+class WithMeta(SQLAlchemySession, metaclass=Meta):
+    """Has a metaclass."""
+
+
+class WithDel(SQLAlchemySession):
+    """Has a ``__del__`` that reads its own attributes."""
+
+    deleted: list[object] = []  # noqa: RUF012
+
+    def __del__(self) -> None:
+        WithDel.deleted.append(self.autoflush)
+
+
+class OwnCall(sessionmaker[Any]):
+    """Makes sessions in its own way."""
+
+    def __call__(self, **kw: Any) -> Any:
+        session = super().__call__(**kw)
+        session.info["made by"] = "OwnCall"
+        return session
+
+
+class WithNew(SQLAlchemySession):
+    """Has a ``__new__``."""
+
+    def __new__(cls, *args: Any, **kw: Any) -> Any:
+        session = super().__new__(cls)
+        session.__dict__["new"] = True
+        return session
+
+
+def _sqlmodel_session() -> type[SQLAlchemySession]:
+    from sqlmodel import Session as SQLModelSession
+
+    return SQLModelSession
+
+
+FACTORIES: dict[str, Callable[[Engine], Any]] = {
+    "init": lambda engine: sessionmaker(engine, class_=WithInit),
+    "slots": lambda engine: sessionmaker(engine, class_=Slotted),
+    "init_subclass": lambda engine: sessionmaker(engine, class_=Registering),
+    "metaclass": lambda engine: sessionmaker(engine, class_=WithMeta),
+    "del": lambda engine: sessionmaker(engine, class_=WithDel),
+    "new": lambda engine: sessionmaker(engine, class_=WithNew),
+    "own call": lambda engine: OwnCall(engine),
+    "sqlmodel": lambda engine: sessionmaker(engine, class_=_sqlmodel_session()),
+    "function": lambda engine: lambda **kw: SQLAlchemySession(engine, **kw),
+}
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+@pytest.mark.parametrize("touched", [True, False])
+def test_session_classes_of_users(kind: str, touched: bool, engine: Engine) -> None:
+    """Whatever the session class, it is built, used, ended and collected as SQLAlchemy alone would have it."""
+    factory = FACTORIES[kind](engine)
+    known, made = len(Registering.known), len(Meta.made)
+    Session: Any = RequestScopedSession(factory)
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ[KEY]
+        seen.append(session)
+        if touched:
+            add_words(session, kind)
+            session.commit()
+            session.remark = "mine"
+            assert session.remark == "mine"
+            del session.remark
+            assert Session() is session
+            assert kind != "init" or session.how_many == 1
+            assert kind != "own call" or session.info["made by"] == "OwnCall"
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert words(engine) == ([kind] if touched else [])
+    assert (len(Registering.known), len(Meta.made)) == (known, made)
+    with pytest.raises(RuntimeError, match="ended"):
+        seen[0].execute(text("SELECT 1"))
+    WithDel.deleted.clear()
+    seen.clear()
+    assert WithDel.deleted == ([True] if kind == "del" else [])
+
+
+def test_a_plain_scoped_session(engine: Engine) -> None:
+    """A ``scoped_session(..., scopefunc=current_scope)``, as in SQLAlchemy's documentation, works too."""
+    Session = scoped_session(sessionmaker(engine), scopefunc=current_scope)
+    seen: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.append(Session() is environ[KEY])
+        add_words(Session, "a")
+        Session.commit()
+        Session.remove()
+        seen.append(Session(autoflush=False) is environ[KEY])
+        seen.append(environ[KEY].autoflush)
+        Session.scalars(select(Word)).all()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert seen == [True, True, False]
+    assert words(engine) == ["a"]
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def on_thread(function: Callable[[], Any]) -> Any:
+    """Run *function* on a thread of its own and return what it returns."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
+    thread.start()
+    thread.join(timeout=10)
+    return results[0]

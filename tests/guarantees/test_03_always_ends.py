@@ -1,0 +1,498 @@
+"""Guarantees 3 and 10: it always ends, once; and clean-up never hides the error."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session as SQLAlchemySession
+from sqlalchemy.orm import sessionmaker
+
+from tests.helpers import Exchange, add_words, answer, is_clean, request, words
+from wsgi_session import RequestScopedSession, SessionMiddleware, current_scope, never, on_success
+
+KEY = "sqlalchemy.session"
+RULES = pytest.mark.parametrize("commit", [None, on_success, never])
+
+
+class WorkerTimeoutError(BaseException):
+    """What a server raises in a worker that takes too long."""
+
+
+class Stop(Exception):  # noqa: N818
+    """What an application raises."""
+
+
+class Chunks:
+    """A body that uses its session at every step, and fails where it is told to."""
+
+    def __init__(self, session: Any, fails_in: str = "", error: type[BaseException] = Stop) -> None:
+        self.session, self.fails_in, self.error, self.left = session, fails_in, error, 2
+
+    def step(self, name: str) -> None:
+        self.session.execute(text("SELECT 1"))
+        if self.fails_in == name:
+            raise self.error(name)
+
+    def __iter__(self) -> Chunks:
+        self.step("iter")
+        return self
+
+    def __next__(self) -> bytes:
+        self.step("next")
+        self.left -= 1
+        if self.left < 0:
+            raise StopIteration
+        return b"x"
+
+    def close(self) -> None:
+        self.step("close")
+
+
+def app_with(make_body: Callable[[Any], Any], fails: type[BaseException] | None = None) -> Any:
+    """Make an application that writes, and then fails or returns a body."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "uncommitted")
+        environ[KEY].flush()
+        answer(start_response, "400 Bad Request")
+        if fails:
+            raise fails("call")
+        return make_body(environ[KEY])
+
+    return app
+
+
+def exhausted(exchange: Exchange) -> None:
+    """Read it all and close it."""
+    exchange.read().close()
+
+
+def closed_at_once(exchange: Exchange) -> None:
+    """Close it before the first chunk."""
+    exchange.close()
+
+
+def closed_half_way(exchange: Exchange) -> None:
+    """Close it after the first chunk."""
+    exchange.step()
+    exchange.close()
+
+
+def closed_twice(exchange: Exchange) -> None:
+    """Close it two times."""
+    exchange.step()
+    exchange.close().close()
+
+
+def closed_elsewhere(exchange: Exchange) -> None:
+    """Close it on another thread."""
+    exchange.step()
+    thread = threading.Thread(target=exchange.close)
+    thread.start()
+    thread.join(timeout=10)
+
+
+def dropped(exchange: Exchange) -> None:
+    """Never close it."""
+    exchange.step()
+    with pytest.warns(ResourceWarning, match="never closed"):
+        exchange.drop()
+
+
+def dropped_at_once(exchange: Exchange) -> None:
+    """Never close it, never read it."""
+    with pytest.warns(ResourceWarning, match="never closed"):
+        exchange.drop()
+
+
+def generator(session: Any) -> Iterator[bytes]:
+    """Use the session at every chunk."""
+    for _ in range(2):
+        session.execute(text("SELECT 1"))
+        yield b"x"
+
+
+EXITS = [exhausted, closed_at_once, closed_half_way, closed_twice, closed_elsewhere, dropped, dropped_at_once]
+
+
+@pytest.mark.parametrize("make_body", [Chunks, generator])
+@pytest.mark.parametrize("leave", EXITS)
+def test_every_exit(Session: Any, engine: Engine, leave: Any, make_body: Any, caplog: Any) -> None:
+    """However a server leaves a body, fifty times on a pool of one: one end, a clean connection, nothing in the log."""
+    ends: list[Any] = []
+    app = SessionMiddleware(app_with(make_body), Session)
+    app.on_request_end(ends.append)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(1, 51):
+            leave(Exchange(app))
+
+            assert len(ends) == number
+            assert is_clean(engine)
+    finally:
+        gc.enable()
+    assert words(engine) == []
+    assert caplog.records == []
+
+
+@RULES
+@pytest.mark.parametrize("where", ["call", "iter", "next", "close"])
+@pytest.mark.parametrize("error", [Stop, WorkerTimeoutError, SystemExit, GeneratorExit])
+def test_every_failure(engine: Engine, where: str, error: Any, commit: Any, caplog: Any) -> None:
+    """Wherever the application fails, fifty times on a pool of one, the caller has the very error, and all is clean."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    ends: list[Any] = []
+    app = SessionMiddleware(
+        app_with(lambda session: Chunks(session, where, error), error if where == "call" else None),
+        Session,
+        commit=commit,
+    )
+    app.on_request_end(ends.append)
+    for number in range(1, 51):
+        with pytest.raises(error) as caught:
+            request(app)
+
+        assert str(caught.value) == where
+        assert len(ends) == number
+        assert is_clean(engine)
+    assert words(engine) == []
+    assert caplog.records == []
+
+
+def test_a_failing_statement(Session: Any, engine: Engine) -> None:
+    """An error of the driver's passes through untouched, and the connection is clean."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT nonsense"))
+
+    for _ in range(50):
+        with pytest.raises(OperationalError, match="nonsense"):
+            request(SessionMiddleware(app, Session))
+
+        assert is_clean(engine)
+
+
+def test_an_error_in_a_step_gives_the_connection_back_at_once(Session: Any, engine: Engine) -> None:
+    """A server that never calls ``close()`` after an error does not keep the connection; the session is still usable."""
+    bodies: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        bodies.append(Chunks(environ[KEY], "next"))
+        return bodies[0]
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    with pytest.raises(Stop):
+        exchange.step()
+
+    assert is_clean(engine)
+    bodies[0].step("again")
+    exchange.close()
+    assert is_clean(engine)
+
+
+def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, engine: Engine) -> None:
+    """No cycle goes through a response, also where the server's ``start_response`` is a bound method."""
+    gc.collect()
+    gc.disable()
+    try:
+        for commit in (None, on_success, never):
+
+            def app(environ: Any, start_response: Any) -> Any:
+                environ[KEY].execute(text("SELECT 1"))
+                answer(start_response)
+                return Chunks(environ[KEY])
+
+            exchange = Exchange(SessionMiddleware(app, Session, commit=commit))
+            exchange.step()
+            freed = weakref.ref(exchange.result)
+            with pytest.warns(ResourceWarning):
+                del exchange
+
+            assert freed() is None
+            assert is_clean(engine)
+    finally:
+        gc.enable()
+
+
+def test_a_close_while_a_step_is_running_is_left_to_that_step(Session: Any, engine: Engine) -> None:
+    """``close()`` from another thread returns at once; the step ends the scope when it is done."""
+    in_step, go_on = threading.Event(), threading.Event()
+    closes: list[str] = []
+    ends: list[Any] = []
+
+    class Slow(Chunks):
+        def __next__(self) -> bytes:
+            self.session.execute(text("SELECT 1"))
+            in_step.set()
+            assert go_on.wait(10)
+            self.session.execute(text("SELECT 2"))
+            return b"x"
+
+        def close(self) -> None:
+            closes.append(threading.current_thread().name)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Slow(environ[KEY])
+
+    app = SessionMiddleware(app, Session)
+    app.on_request_end(ends.append)
+    for number in range(1, 51):
+        in_step.clear()
+        go_on.clear()
+        exchange = Exchange(app)
+        thread = threading.Thread(target=exchange.step, name="stepping")
+        thread.start()
+        assert in_step.wait(10)
+        exchange.close()
+        assert len(ends) == number - 1
+        go_on.set()
+        thread.join(timeout=10)
+
+        assert len(ends) == number
+        assert is_clean(engine)
+    assert closes == ["stepping"] * 50
+
+
+def test_a_failing_close_that_another_thread_asked_for_is_logged(Session: Any, caplog: Any) -> None:
+    """Nobody waits for that error, and the step's own result is not lost to it."""
+
+    class Slow(Chunks):
+        def __next__(self) -> bytes:
+            thread = threading.Thread(target=exchange.result.close)
+            thread.start()
+            thread.join(timeout=10)
+            return b"x"
+
+        def close(self) -> None:
+            raise Stop("close")
+
+    exchange = Exchange(SessionMiddleware(app_with(Slow), Session))
+
+    assert exchange.step() == b"x"
+    assert "The application's close() failed" in caplog.text
+
+
+def test_no_foreign_close_is_called_by_a_collection(Session: Any) -> None:
+    """A body that is collected may be so on any thread: a generator cleans up, but no other ``close()`` is called."""
+    closed: list[str] = []
+
+    class Body(Chunks):
+        def close(self) -> None:
+            closed.append("class")
+
+    def body(session: Any) -> Iterator[bytes]:
+        try:
+            yield b"x"
+        finally:
+            closed.append("generator")
+
+    for make_body in (Body, body):
+        exchange = Exchange(SessionMiddleware(app_with(make_body), Session))
+        exchange.step()
+        with pytest.warns(ResourceWarning):
+            exchange.drop()
+
+    assert closed == ["generator"]
+
+
+def test_a_dropped_generator_that_fails_ends_all_the_same(Session: Any, engine: Engine, monkeypatch: Any) -> None:
+    """The error of its clean-up is Python's to report, as without the middleware."""
+    reported: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
+
+    def body(session: Any) -> Iterator[bytes]:
+        try:
+            yield b"x"
+        finally:
+            raise Stop("finally")
+
+    exchange = Exchange(SessionMiddleware(app_with(body), Session))
+    exchange.step()
+    exchange.drop()
+
+    assert reported == [Stop]
+    assert is_clean(engine)
+
+
+def test_start_response_never_called(Session: Any, engine: Engine) -> None:
+    """The server's own error is the caller's; the scope has ended, under a rule, too."""
+    ends: list[Any] = []
+    for commit in (None, on_success):
+        for make_body in (Chunks, generator, lambda session: [b"x"]):
+
+            def app(environ: Any, start_response: Any, make_body: Any = make_body) -> Any:
+                add_words(environ[KEY], "uncommitted")
+                return make_body(environ[KEY])
+
+            wrapped = SessionMiddleware(app, Session, commit=commit)
+            wrapped.on_request_end(ends.append)
+            with pytest.raises(AssertionError, match="before start_response"):
+                request(wrapped)
+    assert len(ends) == 6
+    assert is_clean(engine)
+    assert words(engine) == []
+
+
+@pytest.mark.parametrize("name", ["close", "rollback"])
+def test_a_session_that_cannot_be_closed(engine: Engine, name: str, caplog: Any) -> None:
+    """What a session's own clean-up raises is logged, the connection is thrown away, and nobody is told but the log."""
+
+    def fail(self: Any) -> None:
+        raise Stop(name)
+
+    Broken = type("Broken", (SQLAlchemySession,), {name: fail})
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Broken))
+    ends: list[Any] = []
+    for status in ("200 OK", "500 Internal Server Error"):
+
+        def app(environ: Any, start_response: Any, status: str = status) -> Any:
+            environ[KEY].execute(text("SELECT 1"))
+            answer(start_response, status)
+            return iter([b"x"])
+
+        wrapped = SessionMiddleware(app, Session, commit=never)
+        wrapped.on_request_end(ends.append)
+        for _ in range(50):
+            assert request(wrapped).body == b"x"
+            assert is_clean(engine)
+    assert len(ends) == 100
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+    assert "could not be ended cleanly" in caplog.text
+
+
+def test_a_failing_clean_up_does_not_hide_the_error(engine: Engine, caplog: Any) -> None:
+    """The application's error is the caller's, whatever close, rollback and hooks raise; every hook runs."""
+
+    class Broken(SQLAlchemySession):
+        def close(self) -> None:
+            raise Stop("close")
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Broken))
+    ran: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        raise LookupError("the application's")
+
+    def fail(scope: Any) -> None:
+        ran.append("failing")
+        raise Stop("hook")
+
+    app = SessionMiddleware(app, Session)
+    app.on_request_end(fail)
+    app.on_request_end(lambda scope: ran.append("last"))
+    with pytest.raises(LookupError, match="the application's"):
+        request(app)
+
+    assert ran == ["failing", "last"]
+    assert "End hook" in caplog.text
+    assert is_clean(engine)
+
+
+def test_a_base_exception_in_a_hook_stops_nothing(Session: Any, engine: Engine) -> None:
+    """Every session is closed and every hook runs before it goes on its way."""
+    ran: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        current_scope().on_end(lambda scope: ran.append("last"))
+        answer(start_response)
+        return [b""]
+
+    def fail(scope: Any) -> None:
+        raise WorkerTimeoutError("hook")
+
+    app = SessionMiddleware(app, Session)
+    app.on_request_end(fail)
+    with pytest.raises(WorkerTimeoutError):
+        request(app)
+
+    assert ran == ["last"]
+    assert is_clean(engine)
+
+
+def test_all_sessions_are_closed_whatever_one_raises(new_engine: Any) -> None:
+    """A session that cannot be closed, even by a `BaseException`, keeps no other from being closed."""
+    first, second = new_engine(), new_engine()
+
+    class Broken(SQLAlchemySession):
+        def close(self) -> None:
+            raise WorkerTimeoutError("close")
+
+    A: Any = RequestScopedSession(sessionmaker(first, class_=Broken))
+    B: Any = RequestScopedSession(sessionmaker(second))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        A.execute(text("SELECT 1"))
+        B.execute(text("SELECT 1"))
+        answer(start_response)
+        return [b""]
+
+    with pytest.raises(WorkerTimeoutError):
+        request(SessionMiddleware(app, B))
+
+    assert second.pool.checkedout() == 0
+
+
+def test_a_rolled_back_request_logs_nothing(Session: Any, engine: Engine, caplog: Any) -> None:
+    """An exception of the application's, or a 4xx under a rule, is its own to report."""
+    rollbacks: list[Any] = []
+    event.listen(engine, "rollback", rollbacks.append)
+
+    request(SessionMiddleware(app_with(lambda session: [b""]), Session, commit=on_success))
+
+    assert len(rollbacks) == 1
+    assert caplog.records == []
+
+
+@RULES
+def test_a_body_that_only_the_server_can_send(Session: Any, engine: Engine, commit: Any) -> None:
+    """What cannot be iterated is handed on as it is; its scope ends when it is collected."""
+    ends: list[Any] = []
+
+    class File:
+        def read(self, size: int = -1) -> bytes:
+            return b""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        answer(start_response)
+        return File()
+
+    wrapped = SessionMiddleware(app, Session, commit=commit)
+    wrapped.on_request_end(ends.append)
+    exchange = Exchange(wrapped)
+
+    assert isinstance(exchange.result, File)
+    assert ends == []
+    exchange.drop()
+    assert len(ends) == 1
+    assert is_clean(engine)
+
+
+@RULES
+@pytest.mark.parametrize("body", [None, 7])
+def test_a_body_that_nobody_can_send(Session: Any, engine: Engine, commit: Any, body: Any) -> None:
+    """A mistake of the application's is handed on for the server to complain about; the scope has ended."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        answer(start_response)
+        return body
+
+    exchange = Exchange(SessionMiddleware(app, Session, commit=commit))
+
+    assert exchange.result is body
+    assert is_clean(engine)
