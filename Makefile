@@ -1,21 +1,31 @@
 # make demo    run the demo (PORT=8123 chooses the port)
 # make test    run the tests
 # make check   lint, types and layers
+# make mutants show that the tests of the guarantees can fail
+# make test-all run what takes longer than a change should
 # make clean   remove what these have made
 
 PYTHON ?= python3
 PORT ?= 8000
+PYTEST ?= pytest
+ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all check mutants clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m $(PYTEST) $(ARGS)
+
+test-all: $(VENV)/.test
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
+
+mutants: $(VENV)/.test
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

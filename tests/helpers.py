@@ -99,7 +99,9 @@ class Exchange:
         self.result: Any = app(self.environ, self._start_response)
         self._iterator: Iterator[bytes] | None = None
 
-    def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], Any]:
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], Any]:
         if self.chunks and exc_info is not None:
             raise exc_info[1].with_traceback(exc_info[2])
         assert self.status is None or exc_info is not None

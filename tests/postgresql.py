@@ -1,4 +1,4 @@
-"""A PostgreSQL database for the tests: one of their own in a server that is named to them, or in a server of their own."""
+"""A PostgreSQL database for the tests, in a server that is named to them or in one of their own."""
 
 from __future__ import annotations
 

@@ -37,10 +37,6 @@ class Inheritance(Generic[T]):
         """Let *member* be inherited."""
         self._members.add(member)
 
-    def __contains__(self, member: T) -> bool:
-        """Say whether *member* has been added."""
-        return member in self._members
-
     def hold(self) -> None:
         """Hold on to the members during a fork: in the child, those of other threads would be collected."""
         self._held = list(self._members)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -195,10 +195,9 @@ class Lifetime(Scope):
 
     def finish_transactions(self) -> None:
         """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
-        self._warn_of_losses()
-        for session in self._built():
-            if _transaction.is_open_block(session):
-                continue
+        sessions = [session for session in self._built() if not _transaction.is_open_block(session)]
+        self._warn_of_losses(sessions)
+        for session in sessions:
             if _transaction.why_not_release(session):
                 _transaction.roll_back(session)
             else:
@@ -219,7 +218,7 @@ class Lifetime(Scope):
         if self.is_ended:
             return
         if error is None:
-            self._warn_of_losses()
+            self._warn_of_losses(self._built())
         self._state = State.ENDED
         with ExitStack() as stack:
             stack.callback(self._forget)
@@ -245,11 +244,9 @@ class Lifetime(Scope):
             if _lazy.is_built(session):
                 yield session
 
-    def _warn_of_losses(self) -> None:
-        """Say in the log, once, what a response that did not fail leaves uncommitted."""
-        if not self._may_warn:
-            return
-        if losses := [loss for session in self._built() if (loss := _transaction.loss(session))]:
+    def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
+        """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
+        if self._may_warn and (losses := [loss for session in sessions if (loss := _transaction.loss(session))]):
             self._may_warn = False
             log.warning("%r leaves uncommitted, and so loses: %s.", self, "; ".join(losses))
 

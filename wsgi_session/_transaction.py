@@ -41,9 +41,13 @@ def watch(session_class: type[Session]) -> None:
 
 
 def is_open_block(session: Session) -> bool:
-    """Say whether a ``session.begin()`` has begun the transaction that is in progress."""
+    """Say whether the code of a ``with session.begin():`` block is running.
+
+    `SessionTransaction.origin` does not tell: ``begin_nested()`` as the first thing in a session is a BEGIN, too, whose
+    transaction goes on when the savepoint has been released. SQLAlchemy has no public name for what it asks itself.
+    """
     transaction = session.get_transaction()
-    return transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
+    return transaction is not None and getattr(transaction, "_trans_subject", None) is not None
 
 
 def changes(session: Session) -> str:
@@ -68,12 +72,13 @@ def loss(session: Session) -> str:
 
 def why_not_release(session: Session) -> str | None:
     """Say why `release` would do harm to *session*, or None."""
-    if not session.in_transaction():
+    transaction = session.get_transaction()
+    if transaction is None:
         return None
-    if is_open_block(session):
-        return "it is inside a 'session.begin()' block"
     if session.in_nested_transaction():
         return "it is inside a savepoint"
+    if transaction.origin is SessionTransactionOrigin.BEGIN:
+        return "its transaction was begun explicitly, by 'session.begin()' or a first 'session.begin_nested()'"
     if session.twophase:
         return "its transaction is a two-phase one"
     if lost := changes(session):

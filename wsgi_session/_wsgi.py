@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -70,5 +69,5 @@ def _has_descriptor(body: object) -> bool:
 def _answers_fileno(file: Any) -> bool:
     try:
         return isinstance(file.fileno(), int)
-    except (AttributeError, OSError, io.UnsupportedOperation, ValueError):
+    except (AttributeError, OSError, TypeError, ValueError):
         return False

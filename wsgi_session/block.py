@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 from sqlalchemy.orm import Session, scoped_session
 
 from . import current
+from ._lifetime import Lifetime, nearest_open
 from .registry import adopt
 from .scope import never_runs
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from ._lifetime import Lifetime
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,7 +102,7 @@ class session_scope(Generic[S]):  # noqa: N801
             try:
                 scope.end(error)
             finally:
-                current.swap(previous if now is scope else now)
+                current.swap(nearest_open(previous if now is scope else now))
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wrap *function* in a block of its own for each call.

@@ -1,0 +1,1 @@
+"""The guarantees that the README promises, a file for each."""

@@ -84,7 +84,7 @@ def test_on_whatever_thread_a_step_runs(Session: Any) -> None:
 
 
 def test_the_session_is_a_real_one(Session: Any) -> None:
-    """What is in the environ is an instance of the `sessionmaker`'s class before, and exactly of it after, the touch."""
+    """What is in the environ is an instance of the `sessionmaker`'s class, and after the touch exactly that."""
     real = Session.session_factory.class_
     seen: list[Any] = []
 
@@ -100,6 +100,55 @@ def test_the_session_is_a_real_one(Session: Any) -> None:
     request(SessionMiddleware(app, Session))
 
     assert seen == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("touch", ["get", "set", "delete"])
+def test_any_touch_builds_it(touch: str, Session: Any) -> None:
+    """To read, to set and to delete an attribute are touches."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ[KEY]
+        if touch == "get":
+            assert session.autoflush
+        elif touch == "set":
+            session.autoflush = False
+            assert not session.autoflush
+        else:
+            with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+                del session.nothing_of_the_kind
+        assert type(session) is Session.session_factory.class_
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+
+def test_a_replaced_session_of_a_registry_that_no_middleware_was_given(new_engine: Any) -> None:
+    """Its ``remove()`` makes another session in the request's scope, which ends both."""
+
+    class Counted(SQLAlchemySession):
+        def __del__(self) -> None:
+            pass
+
+    own = RequestScopedSession(sessionmaker(new_engine()))
+    others = [RequestScopedSession(sessionmaker(new_engine(), class_=Counted)) for _ in range(2)]
+    given: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        for other in others:
+            given.append(other())
+            other.remove()
+            given.append(other())
+        assert others[0]() is given[1]
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, own))
+
+    assert len({id(session) for session in given}) == 4
+    for session in given:
+        with pytest.raises(RuntimeError, match="ended"):
+            session.execute(text("SELECT 1"))
 
 
 def test_close_in_mid_request(Session: Any, engine: Engine) -> None:

@@ -24,7 +24,7 @@ from wsgi_session import (
 KEY = "sqlalchemy.session"
 
 
-def streaming(Session: Any, seen: list[tuple[str, Any]]) -> Any:  # noqa: N803
+def streaming(Session: Any, seen: list[tuple[str, Any]]) -> Any:
     """Make an application whose body looks at its session at every chunk."""
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -102,7 +102,7 @@ def test_not_under_greenlets(Session: Any, is_patched: bool) -> None:
 
 
 def test_not_when_a_request_calls_the_application_in_process(new_engine: Any) -> None:
-    """A call with a new environ, a copy or the very same one is a request of its own; afterwards the outer one is back."""
+    """A call with a new environ, a copy or the very same one is a request of its own, as is the outer one after it."""
     engine = new_engine(pool_size=2)
     Session = RequestScopedSession(sessionmaker(engine))
     seen: list[Any] = []
