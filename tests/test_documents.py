@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import scoped_session
 
 from tests.helpers import request
 
@@ -32,11 +33,13 @@ def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch
     if "application" in names:
         assert request(names["application"]).status in ("200 OK", "204 No Content")
     for value in list(names.values()):
-        if hasattr(value, "session_factory"):
+        if isinstance(value, scoped_session):
             value.session_factory.kw["bind"].dispose()
 
 
-@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=lambda one: one.name
+)
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document leads to a file of the project."""
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):

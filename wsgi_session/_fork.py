@@ -22,8 +22,8 @@ _inheritances: list[Inheritance[Any]] = []
 class Inheritance(Generic[T]):
     """Objects that hold on to connections, held weakly.  Lives as long as the process.
 
-    In a child process each of them is disowned, and then kept for good: to collect it would speak to the database on a
-    connection that is still the parent's.
+    In a child process each of them is disowned: what it holds is put into `kept`, for to collect it would speak to the
+    database on a connection that is still the parent's.
     """
 
     def __init__(self, disown: Callable[[T], None]) -> None:
@@ -39,19 +39,22 @@ class Inheritance(Generic[T]):
 
     def hold(self) -> None:
         """Hold on to the members during a fork: in the child, those of other threads would be collected."""
-        self._held = list(self._members)
+        while True:
+            try:
+                self._held = list(self._members)
+            except RuntimeError:  # another thread has added a member meanwhile
+                continue
+            return
 
     def let_go(self) -> None:
         """Hold the members weakly again."""
         self._held = []
 
     def pass_on(self) -> None:
-        """Disown and keep what the child has inherited."""
-        inherited = {id(member): member for member in (*self._held, *self._members)}
-        kept.extend(inherited.values())
-        self.let_go()
-        for member in inherited.values():
+        """Disown what the child has inherited."""
+        for member in list(self._members):
             self._disown(member)
+        self.let_go()
 
 
 def check() -> None:

@@ -135,8 +135,6 @@ def _ending(session: Session, end: Any) -> None:
         for connection in connections:
             with suppress(Exception):
                 connection.invalidate()
-            with suppress(Exception):
-                connection.close()
 
 
 def _own_connections(session: Session) -> list[Connection]:

@@ -120,6 +120,36 @@ def test_a_fork_inside_a_request(postgresql_engine: Engine) -> None:
     assert sorted(words(postgresql_engine)) == ["child", "parent"]
 
 
+def test_a_fork_inside_a_request_that_has_not_touched_its_session(Session: Any, engine: Engine) -> None:
+    """The child's inherited scope has ended all the same: the registry is an error, and no hook runs."""
+    ends: list[int] = []
+
+    def child(session: Any) -> None:
+        with pytest.raises(ScopeEndedError):
+            Session()
+        with pytest.raises(ScopeEndedError):
+            session.connection()
+        assert current_scope().state is State.ENDED
+        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+    def app(environ: Any, start_response: Any) -> Any:
+        in_child(lambda: child(environ[KEY]))
+        answer(start_response)
+        return iter([b"x"])
+
+    def leave(exchange: Exchange) -> None:
+        exchange.read().close()
+        assert ends == []
+
+    app_ = SessionMiddleware(app, Session)
+    app_.on_request_end(lambda scope: ends.append(os.getpid()))
+    exchange = Exchange(app_)
+    in_child(lambda: leave(exchange))
+    exchange.read().close()
+
+    assert ends == [os.getpid()]
+
+
 @pytest.mark.system("postgresql")
 def test_a_fork_while_other_threads_are_in_requests(postgresql_url: Any) -> None:
     """What other threads held is neither closed nor collected in the child."""

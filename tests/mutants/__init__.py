@@ -1,0 +1,1 @@
+"""Faults that the tests of the guarantees have to find."""
