@@ -28,7 +28,7 @@ def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch
     names: dict[str, Any] = {}
 
     for block in blocks(document):
-        exec(compile(block, str(document), "exec"), names)  # noqa: S102
+        exec(compile(block, str(document), "exec"), names)
 
     if "application" in names:
         assert request(names["application"]).status in ("200 OK", "204 No Content")

@@ -1,0 +1,13 @@
+"""What Hypothesis chooses from."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from wsgi_session import never, on_success
+
+commit_rules = st.sampled_from([None, on_success, never])
+"""How a middleware settles."""
+
+steps = st.sampled_from(["read", "add", "commit", "remove", "release", "inner", "block", "fail", "end"])
+"""What an application does before a chunk."""
