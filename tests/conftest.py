@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
@@ -18,8 +18,10 @@ from . import postgresql
 from .helpers import Base, enforce_foreign_keys
 from .machine import SYSTEM
 
-settings.register_profile("default", deadline=None, max_examples=60)
-settings.load_profile("default")
+_unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", _unhurried, max_examples=40)
+settings.register_profile("long", _unhurried, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 _must_run_all = os.environ.get("REQUIRE") == "all"
 

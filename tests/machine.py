@@ -23,6 +23,5 @@ def _has_postgresql() -> bool:
 SYSTEM: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
     "postgresql": _has_postgresql,
-    "valgrind": lambda: shutil.which("valgrind") is not None,
 }
 """Each thing that a check may need, and whether it is here."""

@@ -64,9 +64,13 @@ class Ended:
         """Do nothing: everything has been closed."""
 
 
+FORMS = (Unbuilt, Ended)
+"""The first bases of what is no session yet, or no longer."""
+
+
 def is_built(session: Session) -> bool:
     """Say whether *session* has been touched, without touching it."""
-    return not issubclass(type(session), Unbuilt | Ended)
+    return not issubclass(type(session), FORMS)
 
 
 class Shape(Generic[S]):

@@ -220,12 +220,11 @@ class Lifetime(Scope):
         if error is None:
             self._warn_of_losses(self._built())
         self._state = State.ENDED
-        with ExitStack() as stack:
-            stack.callback(self._forget)
-            for hook in reversed(self._hooks):
-                stack.callback(self._run, hook)
-            for source, session in self._sessions():
-                stack.callback(_end_session, source, session, error)
+        if self._hooks or self._others or _lazy.is_built(self.session):
+            self._end_all(error)
+        else:  # what most requests are: there is nothing that could fail
+            self.source.end(self.session)
+            self._forget()
 
     def disown(self) -> None:
         """End in a child process, without a word to the database: the connections are the parent's."""
@@ -233,6 +232,15 @@ class Lifetime(Scope):
             _fork.kept.append(session)
             source.end(session)
         self._state = State.ENDED
+
+    def _end_all(self, error: BaseException | None) -> None:
+        """Close every session and run every hook, whatever the others raise."""
+        with ExitStack() as stack:
+            stack.callback(self._forget)
+            for hook in reversed(self._hooks):
+                stack.callback(self._run, hook)
+            for source, session in self._sessions():
+                stack.callback(_end_session, source, session, error)
 
     def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
         yield from self._others

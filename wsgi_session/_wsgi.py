@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def is_file(body: object, file_wrapper: Any) -> bool:
 
 def is_iterable(body: object) -> bool:
     """Say whether ``iter(body)`` has anything to call."""
-    return isinstance(body, Iterable) or hasattr(type(body), "__getitem__")
+    return hasattr(body, "__iter__") or hasattr(body, "__getitem__")
 
 
 def _has_descriptor(body: object) -> bool:

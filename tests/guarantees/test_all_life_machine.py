@@ -62,9 +62,9 @@ class Life(RuleBasedStateMachine):
         self.committed: list[str] = []
         self.ended: list[Any] = []
         self.sessions: list[Any] = []
-        self.opened = 0
         self.finished = 0
         self.number = 0
+        self.under_way: list[Request] = []
         self.apps = {}
         for commit in (None, on_success, never):
             self.apps[commit] = SessionMiddleware(self.app, self.Session, commit=commit)
@@ -149,6 +149,7 @@ class Life(RuleBasedStateMachine):
             "test.word": word,
         }
         request = Request(Exchange(self.apps[commit], environ=environ), environ, commit)
+        self.under_way.append(request)
         self.account(request, step, word)
         if commit is on_success:
             self.account(request, "commit", word)
@@ -227,17 +228,14 @@ class Life(RuleBasedStateMachine):
         assert sorted(words(self.engine)) == sorted(self.committed)
 
     def teardown(self) -> None:
-        """Nothing is left out, and every session has ended that has."""
-        for scope in self.ended:
-            assert scope.environ is not None
-        gc.collect()
+        """When all are closed, no connection is out, and every session has ended."""
+        for request in self.under_way:
+            self.close(request)
+        self.every_end_is_counted_once()
+        assert self.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
         for session in self.sessions:
-            try:
-                session.close()
+            with pytest.raises(ScopeEndedError):
                 session.in_transaction()
-            except ScopeEndedError:
-                self.opened += 1
-        assert self.opened >= len(self.ended)
         self.engine.dispose()
         self.folder.cleanup()
 

@@ -82,8 +82,8 @@ def middlewares(app: WSGIApplication, engine: Engine, start_response: StartRespo
         assert_type(scope.state, State)
         assert_type(scope.environ, WSGIEnvironment | None)
 
-    hook: Callable[[Scope], None] = ended
-    assert_type(current_scope().on_end(hook), Callable[[Scope], None])
+    hook: Callable[[Scope], None] = current_scope().on_end(ended)
+    middleware.on_request_end(hook)
     assert_type(current_environ(), WSGIEnvironment)
     with_session: Session = current_environ()["sqlalchemy.session"]
     with_session.commit()
