@@ -20,6 +20,7 @@ from wsgi_session import (
     State,
     current_scope,
     on_success,
+    session_scope,
 )
 
 KEY = "sqlalchemy.session"
@@ -237,6 +238,38 @@ def test_an_outer_registry_can_be_used_in_an_inner_hook(new_engine: Any) -> None
     request(SessionMiddleware(inner, A, environ_key="a"))
 
     assert seen == [[]]
+
+
+@pytest.mark.parametrize("shape", ["list", "body"])
+def test_a_hook_runs_in_its_own_scope(shape: str, new_engine: Any) -> None:
+    """Also where the application has left a block open: the registry means the scope that has ended."""
+    Session = RequestScopedSession(sessionmaker(new_engine(pool_size=2)))
+    block = session_scope(Session)
+    errors: list[Any] = []
+
+    class Body:
+        def __iter__(self) -> Any:
+            block.__enter__()
+            return iter([b"x"])
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        if shape == "list":
+            block.__enter__()
+            return [b"x"]
+        return Body()
+
+    def hook(scope: Scope) -> None:
+        with pytest.raises(ScopeEndedError) as caught:
+            Session()
+        errors.append(caught.value)
+
+    middleware = SessionMiddleware(app, Session)
+    middleware.on_request_end(hook)
+    request(middleware)
+    block.__exit__(None, None, None)
+
+    assert len(errors) == 1
 
 
 def test_an_engine_in_memory() -> None:

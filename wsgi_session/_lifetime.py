@@ -208,9 +208,7 @@ class Lifetime(Scope):
         return any(session.in_transaction() for session in self._built())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Close the sessions, end their use and run the hooks, once.
-
-        The scope has to be the current one.
+        """Close the sessions, end their use and run the hooks, once; called by `current.end`.
 
         Args:
             error: What is on its way while it ends.

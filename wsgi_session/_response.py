@@ -71,7 +71,7 @@ class Response:
             self._drop_body()
         finally:
             current.swap(previous)
-            current.end_apart(self._scope)
+            current.end(self._scope)
         if held_connection:
             warnings.warn(f"The response of {self._scope!r} was never closed.", ResourceWarning, stacklevel=2)
 
@@ -108,10 +108,10 @@ class Response:
             if close := getattr(self._body, "close", None):
                 close()
         except BaseException as error:
-            self._scope.end(error)
+            current.end(self._scope, error)
             raise
         finally:
-            self._scope.end()
+            current.end(self._scope)
             current.leave(self._scope, previous)
 
     def _end_for_another(self) -> None:

@@ -100,7 +100,7 @@ class session_scope(Generic[S]):  # noqa: N801
             raise
         finally:
             try:
-                scope.end(error)
+                current.end(scope, error)
             finally:
                 current.swap(nearest_open(previous if now is scope else now))
 

@@ -110,11 +110,16 @@ def leave(scope: Lifetime, previous: Lifetime | None) -> Lifetime | None:
     return swap(previous)
 
 
-def end_apart(scope: Lifetime) -> None:
-    """End *scope* from a place that is not one of its steps, such as a collection, whatever is current there."""
+def end(scope: Lifetime, error: BaseException | None = None) -> None:
+    """End *scope*, in itself: whatever is current here, its hooks run in the scope that has ended.
+
+    Args:
+        scope: The scope.
+        error: What is on its way while it ends.
+    """
     previous = swap(scope)
     try:
-        scope.end()
+        scope.end(error)
     finally:
         swap(previous)
 

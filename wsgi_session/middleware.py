@@ -79,7 +79,7 @@ class SessionMiddleware:
             start = HeldStart(scope, environ, self.commit, start_response)
             return self._answer(scope, environ, start, start)
         except BaseException as error:
-            scope.end(error)
+            current.end(scope, error)
             raise
         finally:
             current.leave(scope, previous)
@@ -121,7 +121,7 @@ class SessionMiddleware:
             inside = current.swap(scope)
             return Response(body, scope, inside) if held is None else SettledResponse(body, scope, inside, held)
         if is_done:
-            scope.end()
+            current.end(scope)
         else:
             _end_when_collected(body, scope)
         return body
@@ -143,6 +143,6 @@ def _registry(given: Any) -> scoped_session[Any]:
 def _end_when_collected(body: object, scope: Lifetime) -> None:
     """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
     try:
-        weakref.finalize(body, current.end_apart, scope).atexit = False
+        weakref.finalize(body, current.end, scope).atexit = False
     except TypeError:
-        scope.end()
+        current.end(scope)

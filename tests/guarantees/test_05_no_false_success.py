@@ -409,9 +409,22 @@ def test_a_server_without_write(Session: Any) -> None:
         list(SessionMiddleware(app, Session, commit=on_success)({}, lambda status, headers: None))
 
 
-@pytest.mark.parametrize("rule", [on_success, never])
+@pytest.mark.parametrize(
+    ("rule", "method", "is_kept"),
+    [
+        (None, "GET", True),
+        (never, "POST", True),
+        (on_unsafe_success, "GET", True),
+        (on_unsafe_success, "POST", False),
+        (on_success, "GET", False),
+        (from_veto(lambda *args: False), "GET", False),
+        (from_veto(lambda *args: True), "GET", True),
+    ],
+)
 @pytest.mark.parametrize("shape", [returns_list, is_generator], ids=lambda shape: shape.__name__)
-def test_an_open_block_around_a_yield(rule: Any, shape: Any, Session: Any, engine: Engine) -> None:
+def test_an_open_block_around_a_yield(
+    rule: Any, method: str, is_kept: bool, shape: Any, Session: Any, engine: Engine, caplog: Any
+) -> None:
     """A ``begin()`` block around the ``yield`` is an error before anything is sent, or the row is kept."""
     log: list[str] = []
 
@@ -422,15 +435,17 @@ def test_an_open_block_around_a_yield(rule: Any, shape: Any, Session: Any, engin
             yield from shape(environ, start_response)
 
     app_ = SessionMiddleware(app, Session, commit=rule)
-    if rule is never:
-        outcome(app_, log)
-        assert words(engine) == ["x"]
+    if is_kept:
+        request(app_, method, log=log)
+        assert log[0] == "200 OK"
     else:
         with pytest.raises(OpenTransactionError, match="End the block before the first chunk"):
-            outcome(app_, log)
+            request(app_, method, log=log)
         assert log == ["close"]
-        assert words(engine) == []
+
+    assert words(engine) == (["x"] if is_kept else [])
     assert is_clean(engine)
+    assert caplog.records == []
 
 
 def begins(session: Any) -> None:

@@ -95,8 +95,8 @@ FAULTS = [
         "a dropped response never ends",
         3,
         "_response",
-        "            current.end_apart(self._scope)",
-        "            pass",
+        "            current.end(self._scope)\n        if held_connection",
+        "            pass\n        if held_connection",
     ),
     Fault(
         "an error in a step keeps the connection",
