@@ -157,16 +157,19 @@ class Lifetime(Scope):
     def commit(self) -> None:
         """Commit every session that is in a transaction, that of the scope's own registry last.
 
+        Also one that has begun while another was being committed, as for an audit log.
+
         Raises:
             OpenTransactionError: If one is still inside a ``session.begin()`` block; nothing was committed then.
             PartialCommitError: If a commit failed after another had succeeded.
         """
-        sessions = [session for session in self._built() if session.in_transaction()]
+        committed: list[Session] = []
         try:
-            for session in sessions:
+            for session in self._in_transaction():
                 _transaction.refuse_open_block(session)
-            for number, session in enumerate(sessions):
-                _commit_after(sessions[:number], session)
+            while waiting := [session for session in self._in_transaction() if session not in committed]:
+                _commit_after(committed, waiting[0])
+                committed.append(waiting[0])
         except BaseException as error:
             self.roll_back(error)
             raise
@@ -198,10 +201,7 @@ class Lifetime(Scope):
         sessions = [session for session in self._built() if not _transaction.is_open_block(session)]
         self._warn_of_losses(sessions)
         for session in sessions:
-            if _transaction.why_not_release(session):
-                _transaction.roll_back(session)
-            else:
-                _transaction.release(session)
+            _transaction.give_back(session)
 
     def holds_connection(self) -> bool:
         """Say whether a session is in a transaction."""
@@ -250,9 +250,19 @@ class Lifetime(Scope):
             if _lazy.is_built(session):
                 yield session
 
+    def _in_transaction(self) -> Iterator[Session]:
+        return (session for session in self._built() if session.in_transaction())
+
     def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
-        if self._may_warn and (losses := [loss for session in sessions if (loss := _transaction.loss(session))]):
+        if not self._may_warn:
+            return
+        try:
+            losses = [loss for session in sessions if (loss := _transaction.loss(session))]
+        except Exception:  # a column type of the user's may fail to compare
+            log.exception("%r: what it leaves uncommitted could not be found out.", self)
+            return
+        if losses:
             self._may_warn = False
             log.warning("%r leaves uncommitted, and so loses: %s.", self, "; ".join(losses))
 

@@ -34,7 +34,7 @@ class Response:
             scope: The scope of the request.
             inside: What was the current scope when the application returned.
         """
-        self._body: Iterable[bytes] | None = body
+        self._body = body
         self._closing = False
         self._idle = [True]
         self._inside = inside
@@ -93,7 +93,6 @@ class Response:
                     self._end_for_another()
 
     def _begin(self) -> None:
-        assert self._body is not None
         self._iterator = iter(self._body)
 
     def _chunk(self) -> bytes:
@@ -105,13 +104,17 @@ class Response:
     def _end(self) -> None:
         previous = current.enter(self._scope, self._inside)
         try:
-            if close := getattr(self._body, "close", None):
-                close()
+            try:
+                if close := getattr(self._body, "close", None):
+                    close()
+            finally:
+                self._drop_body()
         except BaseException as error:
             current.end(self._scope, error)
             raise
-        finally:
+        else:
             current.end(self._scope)
+        finally:
             current.leave(self._scope, previous)
 
     def _end_for_another(self) -> None:
@@ -128,8 +131,9 @@ class Response:
             return False
 
     def _drop_body(self) -> None:
+        """Let go of the body while its scope is current, for its clean-up to find its session."""
         iterator = self._iterator
-        self._body = self._iterator = None
+        self._body, self._iterator = (), iter(())
         if isinstance(iterator, GeneratorType):
             iterator.close()
 

@@ -59,7 +59,7 @@ class HeldStart:
         self.is_settled = False
 
     def __call__(
-        self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None, /
+        self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """Take what the application wants to be sent (PEP 3333)."""
         if self.is_settled:

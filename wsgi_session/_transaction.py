@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -106,6 +107,15 @@ def roll_back(session: Session) -> None:
     _ending(session, session.rollback)
 
 
+def give_back(session: Session) -> None:
+    """Release the connections of *session* where nothing is lost by it, else roll back; a failure is logged."""
+    try:
+        must_roll_back = why_not_release(session) is not None
+    except Exception:  # a column type of the user's may fail to compare
+        must_roll_back = True
+    _ending(session, session.rollback if must_roll_back else partial(release, session))
+
+
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
     _ending(session, session.close)
@@ -195,9 +205,10 @@ def _roll_back_failed_commit(context: ExceptionContext) -> None:
     """Roll back on the driver's connection when COMMIT fails.
 
     SQLite leaves the transaction open then, and SQLAlchemy takes it for ended: whoever is next on this connection would
-    commit it.
+    commit it. An error while rows are fetched has no statement, either, but a context; it ends no transaction.
     """
-    if context.statement is None and context.connection is not None and not context.is_disconnect:
+    is_commit = context.statement is None and context.execution_context is None
+    if is_commit and context.connection is not None and not context.is_disconnect:
         try:
             context.connection.connection.rollback()
         except Exception:  # the error that brought us here is the one to report

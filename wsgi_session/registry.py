@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, _lazy, _transaction, current
-from ._lifetime import Lifetime, note_built
+from ._lifetime import note_built
 from .current import current_scope
 from .errors import ScopeEndedError
 
@@ -77,6 +77,8 @@ class ScopeRegistry(ScopedRegistry[S]):
         super().__init__(session_factory, current_scope)
         self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, note_built)
         self._threads = threading.local() if with_threads else None
+        if isinstance(session_factory, sessionmaker):  # before the first __init__, which may begin a transaction
+            _transaction.watch(session_factory.class_)
         _registries.add(self)
 
     def __call__(self) -> S:
@@ -87,8 +89,11 @@ class ScopeRegistry(ScopedRegistry[S]):
         return self._of_thread().session(self.source)
 
     def has(self) -> bool:
-        """Say whether there is a session that has been touched."""
-        scope = self._open_scope()
+        """Say whether there is a session that has been touched; in a scope that has ended there is none."""
+        try:
+            scope = current.scope_of(self.source)
+        except ScopeEndedError:
+            return False
         if scope is not None:
             return _lazy.is_built(scope.session_of(self.source))
         return hasattr(self._threads, "own")
@@ -113,7 +118,10 @@ class ScopeRegistry(ScopedRegistry[S]):
 
     def clear(self) -> None:
         """Forget the session, which has been closed: it is built anew at the next touch."""
-        scope = self._open_scope()
+        try:
+            scope = current.scope_of(self.source)
+        except ScopeEndedError:
+            return
         if scope is None:
             if self._threads is not None:
                 self._threads.__dict__.clear()
@@ -121,12 +129,6 @@ class ScopeRegistry(ScopedRegistry[S]):
         session = scope.session_of(self.source)
         if _lazy.is_built(session) and not self.source.unbuild(session, scope):
             scope.replace(self.source, self.source.make(scope))
-
-    def _open_scope(self) -> Lifetime | None:
-        try:
-            return current.scope_of(self.source)
-        except ScopeEndedError:
-            return None
 
     def _of_thread(self) -> ThreadSession[S]:
         if self._threads is None:

@@ -1,0 +1,235 @@
+"""What was found by attacking the guarantees, each with the number of the one that it broke."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, String, TypeDecorator, event, text
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy.orm import Session as SQLAlchemySession
+from sqlalchemy.pool import NullPool
+
+from tests.helpers import Exchange, Word, add_words, answer, is_clean, orphan, request, words
+from wsgi_session import (
+    NoScopeError,
+    RequestScopedSession,
+    SessionMiddleware,
+    current_scope,
+    on_success,
+    on_unsafe_success,
+    session_scope,
+)
+
+KEY = "sqlalchemy.session"
+
+
+@pytest.mark.parametrize("commit", [None, on_success])
+def test_an_error_while_rows_are_fetched_ends_no_transaction(commit: Any, Session: Any, engine: Engine) -> None:
+    """5: what was written before a fetch that failed, and was handled, is committed as SQLAlchemy says."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(Session, "saved")
+        Session.flush()
+        with pytest.raises(OperationalError):
+            Session.execute(text("SELECT CAST(x'ff' AS TEXT)")).all()
+        if commit is None:
+            Session.commit()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session, commit=commit), "POST")
+
+    assert words(engine) == ["saved"]
+
+
+@pytest.mark.parametrize("begins", ["own", "other"])
+def test_a_session_that_begins_during_anothers_commit_is_committed(begins: str, new_engine: Any) -> None:
+    """5: an audit log that is written by a ``before_commit`` listener is part of what a rule commits."""
+    first, second = new_engine(), new_engine()
+    own, other = RequestScopedSession(sessionmaker(first)), RequestScopedSession(sessionmaker(second))
+    writer, listened_to = (own, other) if begins == "own" else (other, own)
+
+    @event.listens_for(listened_to.session_factory, "before_commit")
+    def audit(session: Any) -> None:
+        writer().add(Word(text="audit"))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(listened_to, "order")
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, own, commit=on_success), "POST")
+
+    assert {*words(first), *words(second)} == {"order", "audit"}
+
+
+def test_a_hook_that_stops_the_worker_leaves_no_scope_behind(Session: Any) -> None:
+    """2: a `BaseException` out of the end goes on its way, and the thread is outside again."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        @current_scope().on_end
+        def stop(scope: Any) -> None:
+            raise KeyboardInterrupt
+
+        answer(start_response)
+        return iter([b"x"])
+
+    exchange = Exchange(SessionMiddleware(app, Session)).read()
+    with pytest.raises(KeyboardInterrupt):
+        exchange.close()
+
+    with pytest.raises(NoScopeError):
+        current_scope()
+
+
+class OwnBase(DeclarativeBase):
+    """Tables with a column type of the user's."""
+
+
+class CaseInsensitive(TypeDecorator[str]):
+    """Cannot compare with None."""
+
+    impl = String
+    cache_ok = True
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        return bool(x.lower() == y.lower())
+
+
+class Name(OwnBase):
+    """A name."""
+
+    __tablename__ = "name"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None] = mapped_column(CaseInsensitive)
+
+
+@pytest.mark.parametrize("length", [None, "1"])
+def test_a_loss_that_cannot_be_found_out_is_no_failure(length: Any, engine: Engine, caplog: Any) -> None:
+    """10: where the warning about uncommitted changes cannot be made, the request ends as it should."""
+    OwnBase.metadata.create_all(engine)
+    Session = RequestScopedSession(sessionmaker(engine, autoflush=False))
+    with session_scope(Session):
+        Session.add(Name(id=1, text="x"))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        name = Session.get_one(Name, 1)
+        assert name.text == "x"
+        name.text = None
+        answer(start_response, "200 OK", *([("Content-Length", length)] if length else []))
+        return iter([b"x"])
+
+    assert request(SessionMiddleware(app, Session, commit=on_unsafe_success)).body == b"x"
+    assert is_clean(engine)
+    assert "could not be found out" in caplog.text
+
+
+@pytest.mark.system("postgresql")
+def test_a_dead_connection_does_not_hold_up_the_last_chunk(postgresql_engine: Engine) -> None:
+    """10: a connection that the database has cut is found out when it is given back, and only the log is told."""
+    from sqlalchemy import create_engine
+
+    Session = RequestScopedSession(sessionmaker(postgresql_engine))
+    killer = create_engine(postgresql_engine.url, poolclass=NullPool)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        number = Session.scalar(text("SELECT pg_backend_pid()"))
+        with killer.connect() as connection:
+            connection.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
+        answer(start_response, "200 OK", ("Content-Length", "2"))
+        return iter([b"ok"])
+
+    assert request(SessionMiddleware(app, Session, commit=on_unsafe_success)).body == b"ok"
+    assert postgresql_engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_remove_in_a_hook_leaves_the_threads_session_alone(engine: Engine, caplog: Any) -> None:
+    """9: in a hook, ``remove()`` does nothing, also where the thread has a session outside of scopes."""
+    Session = RequestScopedSession(sessionmaker(engine), outside="thread")
+    outside = Session()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return [b""]
+
+    middleware = SessionMiddleware(app, Session)
+    middleware.on_request_end(lambda scope: Session.remove())
+    request(middleware)
+
+    assert Session() is outside
+    assert caplog.records == []
+    Session.remove()
+
+
+def test_a_session_class_that_begins_in_its_init(engine: Engine) -> None:
+    """4: its very first failed COMMIT is rolled back, too."""
+
+    class Eager(SQLAlchemySession):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            self.execute(text("SELECT 1"))
+
+    Session = RequestScopedSession(sessionmaker(engine, class_=Eager))
+
+    def fails(environ: Any, start_response: Any) -> Any:
+        Session().add_all([Word(text="lost"), orphan()])
+        with pytest.raises(IntegrityError):
+            Session.commit()
+        Session.close()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(fails, Session))
+    with session_scope(Session):
+        add_words(Session, "good")
+
+    assert words(engine) == ["good"]
+
+
+@pytest.mark.parametrize("commit", [None, on_success])
+def test_exc_info_by_its_name(commit: Any, Session: Any) -> None:
+    """7: what most servers take, a ``start_response`` that is called with names, is taken here, too."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        try:
+            raise ValueError("handled")
+        except ValueError:
+            start_response(status="500 Handled", headers=[], exc_info=sys.exc_info())
+        return [b""]
+
+    def server(status: str, headers: Any, exc_info: Any = None) -> None:
+        seen.append((status, exc_info[0]))
+
+    seen: list[Any] = []
+    SessionMiddleware(app, Session, commit=commit)({"REQUEST_METHOD": "GET"}, server)  # type: ignore[arg-type]
+
+    assert seen == [("500 Handled", ValueError)]
+
+
+def test_an_iterator_of_the_bodys_own_cleans_up_before_the_end(Session: Any, engine: Engine) -> None:
+    """3: the ``finally`` of a generator that a body has made runs while its session lives."""
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            try:
+                yield b"x"
+                yield b"y"
+            finally:
+                add_words(Session, "cleaned up")
+                Session.commit()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Body()
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    exchange.step()
+    result = exchange.result
+    exchange.close()
+
+    assert words(engine) == ["cleaned up"]
+    assert list(result) == []
