@@ -140,11 +140,13 @@ def _ending(session: Session, end: Any) -> None:
     connections = _own_connections(session)
     try:
         end()
-    except Exception:  # the connections may be lost to the session by now, and so to the pool
-        log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
+    except BaseException as error:  # the connections may be lost to the session by now, and so to the pool
         for connection in connections:
             with suppress(Exception):
                 connection.invalidate()
+        if not isinstance(error, Exception):
+            raise
+        log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
 
 
 def _own_connections(session: Session) -> list[Connection]:

@@ -123,6 +123,7 @@ def test_all_sessions_are_closed_whatever_one_raises(new_engine: Any) -> None:
     with pytest.raises(WorkerTimeoutError):
         request(SessionMiddleware(app, B))
 
+    assert first.pool.checkedout() == 0
     assert second.pool.checkedout() == 0
 
 
