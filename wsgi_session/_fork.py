@@ -15,7 +15,9 @@ generation: int = 0
 kept: list[Any] = []
 """What belongs to a parent's connections, and so must neither be closed nor collected here."""
 
-_pid = os.getpid()
+pid: int = os.getpid()
+"""This process, as far as this package knows."""
+
 _inheritances: list[Inheritance[Any]] = []
 
 
@@ -62,9 +64,9 @@ def check() -> None:
 
     Asked whenever a scope is opened, for some servers fork without running Python's hooks (uWSGI).
     """
-    global _pid, generation
-    if os.getpid() != _pid:
-        _pid = os.getpid()
+    global pid, generation
+    if os.getpid() != pid:
+        pid = os.getpid()
         generation += 1
         for inheritance in _inheritances:
             inheritance.pass_on()

@@ -2,8 +2,12 @@
 
 Building a `Session` costs a few microseconds; most requests for a static page or an error never need it. So what a
 request is given at first is *unbuilt*: an instance of a subclass of the real class, allocated without ``__init__``,
-that becomes the real thing as soon as anything is read from it or written to it. At the end it becomes *ended*: an
+that becomes the real thing as soon as anything is read from it. At the end it becomes *ended*: an
 instance of another such subclass, from which only ``close()`` can be had.
+
+An unbuilt session can be written to: what was written is in its ``__dict__``, and written again when it has been built,
+which is when anything is first read. So a scope can leave its mark on it by a plain store, and change its class, at a
+tenth of the price of ``object.__setattr__``.
 
 Both subclasses are made by ``type.__new__`` with a first base whose ``__init_subclass__`` is empty, so that neither a
 metaclass nor an ``__init_subclass__`` of the user's is run for them. That base has no ``__slots__``: with them CPython
@@ -96,7 +100,10 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_lazy", "_on_build", "_shapes", "session_factory")
+    __slots__ = ("_on_build", "_shapes", "lazy", "session_factory")
+
+    lazy: Shape[S] | None
+    """The forms of its sessions before their first touch and after their end; None if they are built at once."""
 
     def __init__(self, session_factory: Callable[..., S], on_build: OnBuild[S]) -> None:
         """Look at what *session_factory* makes, and whether it can be made later.
@@ -108,16 +115,17 @@ class SessionSource(Generic[S]):
         self.session_factory = session_factory
         self._on_build = on_build
         self._shapes: dict[type[S], Shape[S]] = {}
-        self._lazy: Shape[S] | None = None
+        self.lazy = None
         if isinstance(session_factory, sessionmaker) and _can_wait(session_factory):
-            self._lazy = self._shape_of(session_factory.class_)
+            self.lazy = self._shape_of(session_factory.class_)
 
     def make(self, owner: object) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
-        if self._lazy is None:
+        lazy = self.lazy
+        if lazy is None:
             return self.make_now(owner)
-        session: S = object.__new__(self._lazy.unbuilt)
-        object.__setattr__(session, "_owner", owner)
+        session = lazy.unbuilt()
+        session._owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return session
 
     def make_now(self, owner: object, **kw: Any) -> S:
@@ -133,13 +141,18 @@ class SessionSource(Generic[S]):
             session: The session.  If its ``__init__`` raises, it is unbuilt again.
             **kw: Arguments for the `sessionmaker`, beside its own.
         """
-        owner = object.__getattribute__(session, "__dict__").pop("_owner")
-        object.__setattr__(session, "__class__", cast("Shape[S]", self._lazy).real)
+        attributes = object.__getattribute__(session, "__dict__")
+        written = dict(attributes)
+        owner = written.pop("_owner")
+        attributes.clear()
+        object.__setattr__(session, "__class__", cast("Shape[S]", self.lazy).real)
         try:
             self._initialize(session, kw)
             self._on_build(session, owner)
+            attributes.update(written)
         except BaseException:
             self.unbuild(session, owner)
+            attributes.update(written)
             raise
 
     def unbuild(self, session: S, owner: object) -> bool:
@@ -148,18 +161,31 @@ class SessionSource(Generic[S]):
         Returns:
             Whether that is possible for a session of its class.
         """
-        if self._lazy is None:
+        if self.lazy is None:
             return False
         object.__getattribute__(session, "__dict__").clear()
-        object.__setattr__(session, "__class__", self._lazy.unbuilt)
-        object.__setattr__(session, "_owner", owner)
+        object.__setattr__(session, "__class__", self.lazy.unbuilt)
+        session._owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return True
 
     def end(self, session: S) -> None:
         """Make of *session* one that refuses every use."""
-        object.__getattribute__(session, "__dict__").pop("_owner", None)
-        shape = self._lazy or self._shape_of(type(session))
-        object.__setattr__(session, "__class__", shape.ended)
+        if not self.end_unbuilt(session):
+            shape = self.lazy or self._shape_of(type(session))
+            object.__setattr__(session, "__class__", shape.ended)
+
+    def end_unbuilt(self, session: S) -> bool:
+        """Make of a *session* that was never touched one that refuses every use.
+
+        Returns:
+            Whether it was never touched; nothing has been done otherwise.
+        """
+        lazy = self.lazy
+        if lazy is None or type(session) is not lazy.unbuilt:
+            return False
+        session._owner = None  # type: ignore[attr-defined]  # noqa: SLF001
+        session.__class__ = lazy.ended
+        return True
 
     def _initialize(self, session: S, kw: dict[str, Any]) -> None:
         """Have SQLAlchemy's own ``sessionmaker.__call__`` merge the arguments and fill in the session that is there."""
@@ -177,19 +203,18 @@ class SessionSource(Generic[S]):
         return self._shapes[real]
 
 
+_BUILT_AT_ONCE = ("__new__", "__del__", "__getattribute__", "__setattr__", "__delattr__")
+"""What a session class may not define, to be built on first touch."""
+
+
 def _can_wait(session_factory: sessionmaker[Any]) -> bool:
     """Say whether nobody can tell a session that is built later: all is as SQLAlchemy wrote it."""
     real = session_factory.class_
     return (
         type(session_factory).__call__ is sessionmaker.__call__
-        and "__new__" not in _names_of(real)
-        and "__del__" not in _names_of(real)
+        and type(real).__call__ is type.__call__
+        and not any(name in vars(base) for base in real.__mro__[:-1] for name in _BUILT_AT_ONCE)
     )
-
-
-def _names_of(session_class: type[Session]) -> set[str]:
-    """List what the bases of a session class define, but for `object`."""
-    return {name for base in session_class.__mro__[:-1] for name in vars(base)}
 
 
 def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:
@@ -204,15 +229,7 @@ def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:
         build(self)
         return getattr(self, name)
 
-    def __setattr__(self: S, name: str, value: object) -> None:
-        build(self)
-        setattr(self, name, value)
-
-    def __delattr__(self: S, name: str) -> None:
-        build(self)
-        delattr(self, name)
-
-    return {"__getattribute__": __getattribute__, "__setattr__": __setattr__, "__delattr__": __delattr__}
+    return {"__init__": object.__init__, "__getattribute__": __getattribute__}
 
 
 def _finalizing(real: type[S]) -> dict[str, Any]:

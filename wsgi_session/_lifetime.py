@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from contextvars import ContextVar
+from dataclasses import dataclass
+from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _fork, _lazy, _transaction, _wsgi
@@ -16,12 +19,31 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from .commit import CommitRule
+
 S = TypeVar("S", bound="Session")
 
 OF_SESSION = "wsgi_session.scope"
 """The key of `Session.info` under which a session's scope is."""
 
-_MISSING: Any = object()
+_OPEN, _DOOMED, _UNCOMMITTED, _ENDED = State.OPEN, State.DOOMED, State.UNCOMMITTED, State.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all scopes of one middleware, or of one kind of block, have in common.  Lives as long as they are opened."""
+
+    source: _lazy.SessionSource[Any]
+    """Of the registry that the scopes are opened for."""
+
+    settles: bool
+    """Whether anything is ever committed for the application."""
+
+    key: str = ""
+    """Where the session is put in the environ."""
+
+    hooks: tuple[EndHook, ...] = ()
+    """What to call at the end of each."""
 
 
 class Lifetime(Scope):
@@ -31,53 +53,61 @@ class Lifetime(Scope):
         "__weakref__",
         "_generation",
         "_hooks",
-        "_key",
         "_may_warn",
         "_others",
-        "_settles",
-        "_shadowed",
         "_state",
         "environ",
         "outer",
         "session",
-        "source",
+        "shadowed",
+        "terms",
     )
+
+    environ: WSGIEnvironment | None
 
     outer: Lifetime | None
     """The nearest scope that had not ended when this one was opened."""
 
-    def __init__(
-        self,
-        source: _lazy.SessionSource[Any],
-        outer: Lifetime | None,
-        *,
-        hooks: tuple[EndHook, ...] = (),
-        settles: bool,
-        environ: WSGIEnvironment | None = None,
-        key: str = "",
-    ) -> None:
-        """Open a scope.
+    session: Any
+    """The session of the registry that it was opened for."""
 
-        Args:
-            source: Of the registry that it is opened for.
-            outer: The scope around it.
-            hooks: What to call at its end.
-            settles: Whether anything is ever committed for the application.
-            environ: Of a request.
-            key: Where the session is put in *environ*.
+    shadowed: Any
+    """What the environ held under the key before this request, and holds again between its steps; None for nothing."""
+
+    terms: Terms
+
+    _generation: int
+    _hooks: tuple[EndHook, ...]
+    _may_warn: bool
+    _others: tuple[tuple[_lazy.SessionSource[Any], Any], ...]
+    _state: State
+
+    @classmethod
+    def opened(cls, terms: Terms, environ: WSGIEnvironment | None = None) -> Lifetime:
+        """Open a scope inside of the nearest one that has not ended; with the environ of a request, or for a block.
+
+        Plain stores in place of an ``__init__``, for every request runs them.
         """
-        self.environ = environ
-        self.outer = outer
-        self.source = source
-        self._generation = _fork.generation
-        self._hooks = hooks
-        self._key = key
-        self._may_warn = settles and environ is not None
-        self._others: tuple[tuple[_lazy.SessionSource[Any], Any], ...] = ()
-        self._settles = settles
-        self._shadowed = _MISSING if environ is None else environ.get(key, _MISSING)
-        self._state = State.OPEN
-        self.session: Any = source.make(self)
+        if getpid() != _fork.pid:
+            _fork.check()
+        scope = cls()
+        scope.environ = environ
+        scope.outer = outer = innermost.get()
+        if outer is not None:
+            scope.outer = nearest_open(outer)
+        scope.terms = terms
+        scope._generation = _fork.generation
+        scope._hooks = terms.hooks
+        scope._may_warn = terms.settles and environ is not None
+        scope._others = ()
+        scope._state = _OPEN
+        scope.session = session = terms.source.make(scope)
+        if environ is None:
+            scope.shadowed = None
+        else:
+            scope.shadowed = environ.get(terms.key)
+            environ[terms.key] = session
+        return scope
 
     @property
     def state(self) -> State:
@@ -97,7 +127,7 @@ class Lifetime(Scope):
 
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
-        if not self._settles:
+        if not self.terms.settles:
             raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
         if self.state not in (State.OPEN, State.DOOMED):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
@@ -125,18 +155,18 @@ class Lifetime(Scope):
             )
 
     def show(self) -> None:
-        """Put the session into the environ, for a step."""
+        """Put the session into the environ, for a step, where it takes the place of something else."""
         if self.environ is not None and self._state is not State.ENDED:
-            self.environ[self._key] = self.session
+            self.environ[self.terms.key] = self.session
 
     def hide(self) -> None:
         """Put back what the environ held before this request: another one goes on with it."""
-        if self._shadowed is not _MISSING and self.environ is not None:
-            self.environ[self._key] = self._shadowed
+        if self.environ is not None:
+            self.environ[self.terms.key] = self.shadowed
 
     def session_of(self, source: _lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, made now if there is none."""
-        if self.source is source:
+        if self.terms.source is source:
             return self.session  # type: ignore[no-any-return]
         for known, session in reversed(self._others):
             if known is source:
@@ -147,12 +177,36 @@ class Lifetime(Scope):
 
     def replace(self, source: _lazy.SessionSource[S], session: S) -> None:
         """Give a registry another session in this scope, and in the environ; the scope ends both."""
-        if self.source is source:
+        if self.terms.source is source:
             self._others += ((source, self.session),)
             self.session = session
             self.show()
         else:
             self._others += ((source, session),)
+
+    def settle(self, rule: CommitRule, status: str, headers: _wsgi.Headers) -> None:
+        """Decide the outcome of a response that has not failed, and carry it out.
+
+        Without a commit, a body keeps its transactions until they are finished.
+
+        Raises:
+            Exception: What the rule or COMMIT raised; everything has been rolled back then.
+        """
+        if self._state is _DOOMED:
+            self.roll_back()
+            return
+        try:
+            code = _wsgi.status_code(status)
+            is_success = rule(self.environ, code, headers)  # type: ignore[arg-type]  # a block has none, and no rule
+        except BaseException as error:
+            self.roll_back(error)
+            raise
+        if is_success:
+            self.commit()
+        elif code >= 400:
+            self.roll_back()
+        else:
+            self._state = _UNCOMMITTED
 
     def commit(self) -> None:
         """Commit every session that is in a transaction, that of the scope's own registry last.
@@ -182,10 +236,6 @@ class Lifetime(Scope):
         else:
             self.commit()
 
-    def leave_uncommitted(self) -> None:
-        """Settle without a commit: a body keeps its transactions until they are finished."""
-        self._state = State.UNCOMMITTED
-
     def roll_back(self, error: BaseException | None = None) -> None:
         """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
         self._may_warn = False
@@ -208,21 +258,19 @@ class Lifetime(Scope):
         return any(session.in_transaction() for session in self._built())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Close the sessions, end their use and run the hooks, once; called by `current.end`.
+        """Close the sessions, end their use and run the hooks, once.
 
         Args:
             error: What is on its way while it ends.
         """
-        if self.is_ended:
+        if self._state is _ENDED or self._generation != _fork.generation:
             return
-        if error is None:
-            self._warn_of_losses(self._built())
-        self._state = State.ENDED
-        if self._hooks or self._others or _lazy.is_built(self.session):
+        if self._hooks or self._others or not self.terms.source.end_unbuilt(self.session):
             self._end_all(error)
-        else:  # what most requests are: there is nothing that could fail
-            self.source.end(self.session)
-            self._forget()
+            return
+        self._state = _ENDED  # what most requests are: there is nothing that could fail
+        if self.outer is not None:
+            self.outer = nearest_open(self.outer)
 
     def disown(self) -> None:
         """End in a child process, without a word to the database: the connections are the parent's."""
@@ -232,8 +280,12 @@ class Lifetime(Scope):
         self._state = State.ENDED
 
     def _end_all(self, error: BaseException | None) -> None:
-        """Close every session and run every hook, whatever the others raise."""
+        """Close every session and run every hook, whatever the others raise, in the scope that has ended."""
+        if error is None:
+            self._warn_of_losses(self._built())
+        self._state = _ENDED
         with ExitStack() as stack:
+            stack.callback(innermost.reset, innermost.set(self))
             stack.callback(self._forget)
             for hook in reversed(self._hooks):
                 stack.callback(self._run, hook)
@@ -242,7 +294,7 @@ class Lifetime(Scope):
 
     def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
         yield from self._others
-        yield self.source, self.session
+        yield self.terms.source, self.session
 
     def _built(self) -> Iterator[Session]:
         """Yield the sessions that have been touched, that of the scope's own registry last."""
@@ -276,6 +328,10 @@ class Lifetime(Scope):
         self._hooks = ()
         self._others = ()
         self.outer = nearest_open(self.outer)
+
+
+innermost: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)
+"""The scope that code runs in; `current` says how it is set, and how it is read."""
 
 
 def nearest_open(scope: Lifetime | None) -> Lifetime | None:

@@ -1,17 +1,17 @@
-"""A ``start_response`` that is held back until the outcome of the request has been carried out."""
+"""A ``start_response`` that is held back until the outcome has been carried out, and the chunks that come after it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from . import _wsgi
 from ._transaction import log
-from .scope import State
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse
 
     from ._lifetime import Lifetime
     from .commit import CommitRule
@@ -27,7 +27,6 @@ class HeldStart:
 
     __slots__ = (
         "_call",
-        "_environ",
         "_exc_info",
         "_rule",
         "_scope",
@@ -37,20 +36,16 @@ class HeldStart:
         "is_settled",
     )
 
-    def __init__(
-        self, scope: Lifetime, environ: WSGIEnvironment, rule: CommitRule, start_response: StartResponse
-    ) -> None:
+    def __init__(self, scope: Lifetime, rule: CommitRule, start_response: StartResponse) -> None:
         """Hold back the call of *start_response*.
 
         Args:
             scope: What to settle.
-            environ: For the rule.
             rule: Asked once.
             start_response: The server's.
         """
         self._call: tuple[str, _wsgi.Headers] | None = None
         self._exc_info: ExcInfo | None = None
-        self._environ = environ
         self._rule = rule
         self._scope = scope
         self._start_response = start_response
@@ -63,9 +58,10 @@ class HeldStart:
     ) -> Callable[[bytes], object]:
         """Take what the application wants to be sent (PEP 3333)."""
         if self.is_settled:
-            if exc_info is not None:
-                log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
-            return self._send(status, headers, exc_info)
+            if exc_info is None:
+                return self._start_response(status, headers)
+            log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
+            return self._start_response(status, headers, exc_info)
         if self._call is not None and exc_info is None:
             raise AssertionError("start_response() was called a second time, without exc_info (PEP 3333).")
         self._call = (status, headers)
@@ -108,34 +104,73 @@ class HeldStart:
             Exception: What the rule or COMMIT raised; nothing has been sent then.
         """
         self.is_settled = True
-        self._carry_out()
-        if self._call is not None:
-            exc_info, self._exc_info = self._exc_info, None  # a traceback keeps frames alive
-            self._write = self._send(*self._call, exc_info)
-
-    def _carry_out(self) -> None:
-        if self._call is None or self._exc_info is not None or self._scope.state is State.DOOMED:
+        call, exc_info = self._call, self._exc_info
+        if call is None:
             self._scope.roll_back()
-            return
-        status, headers = self._call
-        try:
-            code = _wsgi.status_code(status)
-            to_commit = self._rule(self._environ, code, headers)
-        except BaseException as error:
-            self._scope.roll_back(error)
-            raise
-        if to_commit:
-            self._scope.commit()
-        elif code >= 400:
-            self._scope.roll_back()
+        elif exc_info is None:
+            self._scope.settle(self._rule, *call)
+            self._write = self._start_response(*call)
         else:
-            self._scope.leave_uncommitted()
+            self._exc_info = None  # a traceback keeps frames alive
+            self._scope.roll_back()
+            self._write = self._start_response(*call, exc_info)
 
-    def _send(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
-        """Call the server's ``start_response`` as the application has called this one."""
-        if exc_info is None:
-            return self._start_response(status, headers)
-        return self._start_response(status, headers, exc_info)
+
+def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterable[bytes]:
+    """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
+
+    The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
+    that completes the declared length.
+    """
+    return counted_chunks(body, scope, start.missing) if start.is_settled else _awaited_chunks(body, scope, start)
+
+
+def counted_chunks(chunks: Iterable[bytes], scope: Lifetime, missing: int | None) -> Iterable[bytes]:
+    """Return *chunks*; the connections are given back when no more than *missing* bytes are to come, if declared."""
+    if missing is None:
+        return chunks
+    if missing > 0:
+        return _counted(chunks, scope, missing)
+    scope.finish_transactions()
+    return chunks
+
+
+def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator[bytes]:
+    chunks = iter(chunks)
+    for chunk in chunks:
+        missing -= len(chunk)
+        if missing <= 0:
+            scope.finish_transactions()
+            yield chunk
+            break
+        yield chunk
+    yield from chunks
+
+
+def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterator[bytes]:
+    """Yield the chunks of an application that calls ``start_response`` in its iterable.
+
+    An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
+    not empty: a server takes no chunk before its ``start_response`` was called.
+
+    Args:
+        body: What the application returned.
+        scope: The scope of the request.
+        start: Forgotten when it has been used, for a server's bound method would close a cycle through the response.
+    """
+    chunks = iter(body)
+    first: tuple[bytes, ...] = ()
+    for chunk in chunks:
+        if not start.is_called:
+            yield chunk
+        elif chunk:
+            first = (chunk,)
+            break
+    if not start.is_settled:
+        start.settle()
+    missing = start.missing
+    del start
+    yield from counted_chunks(chain(first, chunks), scope, missing)
 
 
 def _close_quietly(body: object) -> None:

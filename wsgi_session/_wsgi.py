@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 
+@lru_cache(maxsize=128)
 def status_code(status: str) -> int:
     """Read the number of a status line, such as ``"200 OK"``.
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session, scoped_session
 
-from . import current
-from ._lifetime import Lifetime, nearest_open
+from ._lifetime import Lifetime, Terms, innermost, nearest_open
 from .registry import adopt
 from .scope import never_runs
 
@@ -65,8 +64,7 @@ class session_scope(Generic[S]):  # noqa: N801
                 " Make one where the program starts: 'Session = RequestScopedSession(sessionmaker(engine))'."
             )
         self._registry = registry
-        self._source = adopt(registry).source
-        self._commit = commit
+        self._terms = Terms(adopt(registry).source, settles=commit)
         self._scope: Lifetime | None = None
         self._previous: Lifetime | None = None
 
@@ -80,9 +78,11 @@ class session_scope(Generic[S]):  # noqa: N801
             raise RuntimeError(
                 "This session_scope() block is open already. Make another one with 'session_scope(...)'."
             )
-        self._scope = current.open_block(self._source, settles=self._commit)
-        self._previous = current.swap(self._scope)
-        return self._scope.session_of(self._source)
+        self._previous = innermost.get()
+        self._scope = scope = Lifetime.opened(self._terms)
+        innermost.set(scope)
+        session: S = scope.session_of(self._terms.source)
+        return session
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -91,18 +91,19 @@ class session_scope(Generic[S]):  # noqa: N801
         scope, self._scope = self._scope, None
         previous, self._previous = self._previous, None
         assert scope is not None
-        now = current.swap(scope)
+        now = innermost.get()
+        innermost.set(scope)
         try:
-            if error is None and self._commit:
+            if error is None and self._terms.settles:
                 scope.commit_block()
         except BaseException as failure:
             error = failure
             raise
         finally:
             try:
-                current.end(scope, error)
+                scope.end(error)
             finally:
-                current.swap(nearest_open(previous if now is scope else now))
+                innermost.set(nearest_open(previous if now is scope else now))
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wrap *function* in a block of its own for each call.
@@ -118,7 +119,7 @@ class session_scope(Generic[S]):  # noqa: N801
 
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
-            with session_scope(self._registry, commit=self._commit):
+            with session_scope(self._registry, commit=self._terms.settles):
                 return function(*args, **kwargs)
 
         return in_scope

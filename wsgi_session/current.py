@@ -1,26 +1,22 @@
-"""The current scope: which one code runs in, and the steps in which that changes.
+"""The current scope: which one code runs in, and which session a registry means there.
 
 A server may take the steps of one request on several threads, and interleave those of several requests on one thread in
-one context. So the variable is only a look-up: it is set before a step and set back after it, never left set while the
-server holds the response, and never by a token of another context.
+one context. So `innermost` is only a look-up: it is set before a step and set back after it, in the same function, and
+never left set while the server holds the response.
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from . import _fork
-from ._lifetime import Lifetime, nearest_open
+from ._lifetime import Lifetime, innermost
 from .errors import NoScopeError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
     from ._lazy import SessionSource
-    from .scope import EndHook, Scope
-
-_current: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)
+    from .scope import Scope
 
 
 def current_scope() -> Scope:
@@ -32,7 +28,7 @@ def current_scope() -> Scope:
     Raises:
         NoScopeError: If no scope is open here.
     """
-    scope = _current.get()
+    scope = innermost.get()
     if scope is None:
         raise no_scope()
     return scope
@@ -44,7 +40,7 @@ def current_environ() -> WSGIEnvironment:
     Raises:
         NoScopeError: If this is not inside of a request.
     """
-    scope = _current.get()
+    scope = innermost.get()
     while scope is not None:
         if scope.environ is not None:
             return scope.environ
@@ -61,69 +57,6 @@ def no_scope() -> NoScopeError:
     )
 
 
-def open_request(
-    source: SessionSource[Any], environ: WSGIEnvironment, key: str, hooks: tuple[EndHook, ...], settles: bool
-) -> Lifetime:
-    """Open the scope of a request inside of the nearest one that has not ended."""
-    _fork.check()
-    return Lifetime(source, nearest_open(_current.get()), hooks=hooks, settles=settles, environ=environ, key=key)
-
-
-def open_block(source: SessionSource[Any], settles: bool) -> Lifetime:
-    """Open the scope of a block inside of the nearest one that has not ended."""
-    _fork.check()
-    return Lifetime(source, nearest_open(_current.get()), settles=settles)
-
-
-def swap(scope: Lifetime | None) -> Lifetime | None:
-    """Make *scope* the current one, and return the one that was."""
-    previous = _current.get()
-    _current.set(scope)
-    return previous
-
-
-def enter(scope: Lifetime, inside: Lifetime | None) -> Lifetime | None:
-    """Begin a step of *scope*.
-
-    Args:
-        scope: The scope that the step belongs to.
-        inside: What was current when its last step ended: the scope itself, or that of a block in it.
-
-    Returns:
-        What was current until now, for `leave`.
-    """
-    scope.show()
-    return swap(inside)
-
-
-def leave(scope: Lifetime, previous: Lifetime | None) -> Lifetime | None:
-    """End a step of *scope*.
-
-    Args:
-        scope: The scope that the step belongs to.
-        previous: What `enter` returned; it is current again.
-
-    Returns:
-        What was current at the end of the step.
-    """
-    scope.hide()
-    return swap(previous)
-
-
-def end(scope: Lifetime, error: BaseException | None = None) -> None:
-    """End *scope*, in itself: whatever is current here, its hooks run in the scope that has ended.
-
-    Args:
-        scope: The scope.
-        error: What is on its way while it ends.
-    """
-    previous = swap(scope)
-    try:
-        scope.end(error)
-    finally:
-        swap(previous)
-
-
 def scope_of(source: SessionSource[Any]) -> Lifetime | None:
     """Find the scope that a registry's session is in: the nearest that was opened for it, else the nearest request's.
 
@@ -133,9 +66,9 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
     Raises:
         ScopeEndedError: If that scope has ended.
     """
-    scope = _current.get()
+    scope = innermost.get()
     request: Lifetime | None = None
-    while scope is not None and scope.source is not source:
+    while scope is not None and scope.terms.source is not source:
         if request is None and scope.environ is not None:
             request = scope
         scope = scope.outer

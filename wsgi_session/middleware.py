@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from . import _wsgi, current
-from ._response import Response, SettledResponse
-from ._start import HeldStart
+from . import _wsgi
+from ._lifetime import Lifetime, Terms, innermost
+from ._response import Response
+from ._start import HeldStart, settled_chunks
 from .registry import RequestScopedSession, adopt
-from .scope import EndHook, H, checked_hook
+from .scope import H, checked_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from ._lifetime import Lifetime
     from .commit import CommitRule
 
 
@@ -64,25 +65,34 @@ class SessionMiddleware:
         self.app = app
         self.commit = commit
         self.environ_key = environ_key
-        self._hooks: tuple[EndHook, ...] = ()
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
-        self._source = adopt(self.registry).source
+        self._terms = Terms(adopt(self.registry).source, settles=commit is not None, key=environ_key)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        scope = current.open_request(self._source, environ, self.environ_key, self._hooks, self.commit is not None)
-        previous = current.enter(scope, scope)
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        scope = Lifetime.opened(self._terms, environ)
+        held = None
+        token = innermost.set(scope)
         try:
-            if self.commit is None:
-                return self._answer(scope, environ, start_response, None)
-            start = HeldStart(scope, environ, self.commit, start_response)
-            return self._answer(scope, environ, start, start)
+            if self.commit is not None:
+                start_response = held = HeldStart(scope, self.commit, start_response)
+            body = self.app(environ, start_response)
+            kind = type(body)
+            if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
+                if held is not None:
+                    held.settle_or_close(body)
+                scope.end()
+                return body
+            return _stepped(body, scope, held)
         except BaseException as error:
-            current.end(scope, error)
+            scope.end(error)
             raise
         finally:
-            current.leave(scope, previous)
+            innermost.reset(token)
+            if scope.shadowed is not None:
+                scope.hide()
 
     def on_request_end(self, hook: H) -> H:
         """Have *hook* called with the scope of every request that has ended; also as a decorator.
@@ -100,7 +110,7 @@ class SessionMiddleware:
         Raises:
             TypeError: If *hook* is not callable, or a generator or ``async`` function.
         """
-        self._hooks = (*self._hooks, checked_hook(hook))
+        self._terms = replace(self._terms, hooks=(*self._terms.hooks, checked_hook(hook)))
         return hook
 
     def close(self) -> None:
@@ -108,23 +118,16 @@ class SessionMiddleware:
         if self._own_engine is not None:
             self._own_engine.dispose()
 
-    def _answer(
-        self, scope: Lifetime, environ: WSGIEnvironment, start_response: StartResponse, held: HeldStart | None
-    ) -> Iterable[bytes]:
-        file_wrapper = environ.get("wsgi.file_wrapper")
-        body = self.app(environ, start_response)
-        is_done = type(body) in (list, tuple) or _wsgi.is_file(body, file_wrapper)
-        is_stepped = not is_done and _wsgi.is_iterable(body)
-        if held is not None and (held.is_called or not is_stepped):
-            held.settle_or_close(body)
-        if is_stepped:
-            inside = current.swap(scope)
-            return Response(body, scope, inside) if held is None else SettledResponse(body, scope, inside, held)
-        if is_done:
-            current.end(scope)
-        else:
-            _end_when_collected(body, scope)
+
+def _stepped(body: Iterable[bytes], scope: Lifetime, held: HeldStart | None) -> Iterable[bytes]:
+    """Return what the server gets for a body in which code of the application may still run."""
+    is_iterable = _wsgi.is_iterable(body)
+    if held is not None and (held.is_called or not is_iterable):
+        held.settle_or_close(body)
+    if not is_iterable:
+        _end_when_collected(body, scope)
         return body
+    return Response(body, scope, body if held is None else settled_chunks(body, scope, held))
 
 
 def _registry(given: Any) -> scoped_session[Any]:
@@ -143,6 +146,6 @@ def _registry(given: Any) -> scoped_session[Any]:
 def _end_when_collected(body: object, scope: Lifetime) -> None:
     """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
     try:
-        weakref.finalize(body, current.end, scope).atexit = False
+        weakref.finalize(body, scope.end).atexit = False
     except TypeError:
-        current.end(scope)
+        scope.end()

@@ -102,20 +102,30 @@ def test_the_session_is_a_real_one(Session: Any) -> None:
     assert seen == [True, True, True, False, True]
 
 
-@pytest.mark.parametrize("touch", ["get", "set", "delete"])
-def test_any_touch_builds_it(touch: str, Session: Any) -> None:
-    """To read, to set and to delete an attribute are touches."""
+def test_to_read_from_it_builds_it(Session: Any) -> None:
+    """The first attribute that is read is that of a session which has been built."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        assert environ[KEY].autoflush
+        assert type(environ[KEY]) is Session.session_factory.class_
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+
+def test_what_was_written_first_is_there_when_it_is_built(Session: Any) -> None:
+    """What was set before the first touch holds, as if it had been set after it; what was deleted again does not."""
 
     def app(environ: Any, start_response: Any) -> Any:
         session = environ[KEY]
-        if touch == "get":
-            assert session.autoflush
-        elif touch == "set":
-            session.autoflush = False
-            assert not session.autoflush
-        else:
-            with pytest.raises(AttributeError, match="nothing_of_the_kind"):
-                del session.nothing_of_the_kind
+        session.autoflush = False
+        session.expire_on_commit = False
+        del session.expire_on_commit
+        with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+            del session.nothing_of_the_kind
+        assert not session.autoflush
+        assert session.expire_on_commit
         assert type(session) is Session.session_factory.class_
         answer(start_response)
         return [b""]

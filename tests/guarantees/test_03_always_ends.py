@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import threading
 import weakref
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import Exchange, add_words, answer, is_clean, request, words
+from tests.helpers import Exchange, add_words, all_words, answer, is_clean, request, words
 from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success
 
 KEY = "sqlalchemy.session"
@@ -199,19 +200,30 @@ def test_an_error_in_a_step_gives_the_connection_back_at_once(Session: Any, engi
     assert is_clean(engine)
 
 
+def late_chunks(session: Any, given: list[Any]) -> Any:
+    """Call the only ``start_response`` that is given, which is not kept, in the first step, and use *session* then."""
+    answer(given.pop())
+    yield b"x"
+    all_words(session)
+    yield b"y"
+
+
 def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, engine: Engine) -> None:
     """No cycle goes through a response, also where the server's ``start_response`` is a bound method."""
     gc.collect()
     gc.disable()
     try:
-        for commit in (None, on_success, never):
+        for is_late, commit in itertools.product((False, True), (None, on_success, never)):
 
-            def app(environ: Any, start_response: Any) -> Any:
+            def app(environ: Any, start_response: Any, is_late: bool = is_late) -> Any:
                 environ[KEY].execute(text("SELECT 1"))
+                if is_late:
+                    return late_chunks(environ[KEY], [start_response])
                 answer(start_response)
                 return Chunks(environ[KEY])
 
             exchange = Exchange(SessionMiddleware(app, Session, commit=commit))
+            exchange.step()
             exchange.step()
             freed = weakref.ref(exchange.result)
             with pytest.warns(ResourceWarning):

@@ -257,7 +257,7 @@ def test_a_fork_that_python_is_not_told_of(Session: Any, engine: Engine, monkeyp
     with session_scope(Session) as session:
         all_words(session)
         pool, generation = engine.pool, _fork.generation
-        monkeypatch.setattr(_fork, "_pid", -1)
+        monkeypatch.setattr(_fork, "pid", -1)
         with session_scope(Session):
             assert _fork.generation == generation + 1
             assert engine.pool is not pool
