@@ -5,7 +5,7 @@ is committed before the first byte of its answer is sent. The pages that CherryP
 other exceptions are no successes: they are rolled back.
 
 The middleware stands in CherryPy's own pipeline, inside of what answers 500 to an exception: so a COMMIT that
-fails is an error page of CherryPy's, too. ::
+fails is answered by CherryPy, too, with a 500. ::
 
     gunicorn cherrypy_app:application
 """

@@ -23,5 +23,6 @@ def _has_postgresql() -> bool:
 SYSTEM: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
     "postgresql": _has_postgresql,
+    "redis": lambda: shutil.which("redis-server") is not None,
 }
 """Each thing that a check may need, and whether it is here."""

@@ -46,7 +46,7 @@ class Example:
         """Wait until it listens."""
         assert process.stdout is not None
         self.port = int(process.stdout.readline() or pytest.fail("The server did not start; see its errors above."))
-        self._url = url
+        self.url = url
 
     def ask(self, method: str, path: str, content: Any = None) -> tuple[int, bytes]:
         """Make a request; return the status and the body."""
@@ -110,7 +110,7 @@ class Example:
 
     @contextmanager
     def _database(self) -> Iterator[Connection]:
-        engine = create_engine(self._url, poolclass=NullPool)
+        engine = create_engine(self.url, poolclass=NullPool)
         with engine.begin() as connection:
             yield connection
 
