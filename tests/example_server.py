@@ -4,8 +4,8 @@
 
     python -m tests.example_server flask_app:app        # prints its port
 
-Beside the example's pages it has one of its own, ``/-/out``: how many connections are checked out of the pools, and how
-many responses have not been closed yet.
+Beside the example's pages it has one of its own, ``/-/out``: how many connections are checked out of the pools, how
+many responses have not been closed yet, and how many connections have been out at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cheroot.wsgi import Server
-from sqlalchemy import create_engine, event
+from sqlalchemy import URL, CreateEnginePlugin, event
+from sqlalchemy.dialects import plugins
 from sqlalchemy.pool import Pool
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -32,18 +33,24 @@ class Watch:
         """Watch *app*, and every pool of the process."""
         self.app = app
         self.connections: set[Any] = set()
+        self.most = 0
         self.responses: set[Body] = set()
-        event.listen(Pool, "checkout", lambda connection, record, proxy: self.connections.add(record))
+        event.listen(Pool, "checkout", self._on_checkout)
         event.listen(Pool, "checkin", lambda connection, record: self.connections.discard(record))
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer a request."""
         if environ["PATH_INFO"] == "/-/out":
             start_response("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps({"connections": len(self.connections), "responses": len(self.responses)}).encode()]
+            out = {"connections": len(self.connections), "responses": len(self.responses), "most": self.most}
+            return [json.dumps(out).encode()]
         body = Body(self, self.app(environ, start_response))
         self.responses.add(body)
         return body
+
+    def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:
+        self.connections.add(record)
+        self.most = max(self.most, len(self.connections))
 
 
 class Body:
@@ -67,16 +74,23 @@ class Body:
             self._watch.responses.discard(self)
 
 
+class PoolOfOne(CreateEnginePlugin):
+    """Makes the pool of an engine small, if its address ends with ``?plugin=pool_of_one``."""
+
+    def update_url(self, url: URL) -> URL:
+        """Take the plugin out of the address."""
+        return url.difference_update_query(["plugin"])
+
+    def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
+        """Have the pool hold one connection."""
+        pool_args.update(pool_size=1, max_overflow=0)
+
+
 def load(target: str) -> Any:
-    """Import an example's application; that of the notes on a pool of one connection."""
-    sys.path.insert(0, str(EXAMPLES))
+    """Import an example's application."""
+    sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "moving")]
+    plugins.register("pool_of_one", __name__, PoolOfOne.__name__)
     module, _, name = target.partition(":")
-    if not module.startswith("moving."):
-        notes = importlib.import_module("notes")
-        url = notes.engine.url
-        notes.engine.dispose()
-        notes.engine = create_engine(url, pool_size=1, max_overflow=0)
-        notes.Session.configure(bind=notes.engine)
     return getattr(importlib.import_module(module), name)
 
 

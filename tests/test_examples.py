@@ -40,13 +40,17 @@ MEGABYTES = 12
 
 
 class Example:
-    """A server that runs, and its database.  Lives as long as its process."""
+    """A server that runs, and its database.  Lives as long as its process.
+
+    ``most`` is how many connections were out at once, when it was last asked for.
+    """
 
     def __init__(self, process: subprocess.Popen[str], url: URL) -> None:
         """Wait until it listens."""
         assert process.stdout is not None
         self.port = int(process.stdout.readline() or pytest.fail("The server did not start; see its errors above."))
         self.url = url
+        self.most = 0
 
     def ask(self, method: str, path: str, content: Any = None) -> tuple[int, bytes]:
         """Make a request; return the status and the body."""
@@ -72,6 +76,7 @@ class Example:
     def out(self) -> dict[str, int]:
         """Ask for the number of connections and of responses that are out."""
         out: dict[str, int] = json.loads(self.ask("GET", "/-/out")[1])
+        self.most = out.pop("most")
         return out
 
     def is_at_rest(self) -> bool:
@@ -123,7 +128,7 @@ def started(folder: Path, *targets: str, options: tuple[str, ...] = ()) -> Itera
         for target in targets:
             url = URL.create("sqlite", database=str(folder / f"{target.partition(':')[0]}.db"))
             command = [sys.executable, "-m", "tests.example_server", target, *options]
-            environ = os.environ | {"DATABASE_URL": url.render_as_string()}
+            environ = os.environ | {"DATABASE_URL": url.update_query_dict({"plugin": "pool_of_one"}).render_as_string()}
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
             stack.enter_context(process)
             stack.callback(process.terminate)
@@ -260,3 +265,4 @@ def test_two_hundred_requests_on_a_pool_of_one(example: Example, target: str) ->
     assert statuses == wanted
     assert set(example.stored()) == {"milk", *(f"note {number}" for number in range(3, 200, 6))}
     assert example.is_at_rest()
+    assert example.most == 1
