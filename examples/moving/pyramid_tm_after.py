@@ -10,7 +10,7 @@ from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.view import exception_view_config, view_config
-from sqlalchemy import create_engine, delete, orm, select
+from sqlalchemy import create_engine, orm, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
@@ -49,10 +49,10 @@ def show(request: Request) -> dict[str, Any]:
 @view_config(route_name="notes", request_method="POST", renderer="json")
 def add(request: Request) -> dict[str, Any]:
     """Add notes, all of them or none; or only try to."""
-    for text in request.json_body["notes"]:
-        if not text:
+    for note in request.json_body["notes"]:
+        if not note:
             raise HTTPBadRequest("A note needs a text.")
-        request.dbsession.add(Note(text=text))
+        request.dbsession.add(Note(text=note))
     if "try" in request.params:
         current_scope().doom()
     request.response.status = 201
@@ -62,7 +62,7 @@ def add(request: Request) -> dict[str, Any]:
 @view_config(route_name="notes", request_method="DELETE", renderer="json")
 def clear(request: Request) -> dict[str, Any]:
     """Remove all notes."""
-    request.dbsession.execute(delete(Note))
+    request.dbsession.execute(text("DELETE FROM note"))
     return show(request)
 
 
@@ -76,14 +76,14 @@ def refuse(error: IntegrityError, request: Request) -> dict[str, Any]:
 @view_config(route_name="export")
 def export(request: Request) -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = request.dbsession.scalars(select(Note.text).order_by(Note.id))
-    return Response(app_iter=(f"{text}\n".encode() for text in texts), content_type="text/plain")
+    notes = request.dbsession.scalars(select(Note.text).order_by(Note.id))
+    return Response(app_iter=(f"{note}\n".encode() for note in notes), content_type="text/plain")
 
 
-def import_notes(texts: list[str]) -> None:
+def import_notes(notes: list[str]) -> None:
     """Add notes, from a script."""
     with session_scope(Session) as session:
-        session.add_all(Note(text=text) for text in texts)
+        session.add_all(Note(text=note) for note in notes)
 
 
 with Configurator() as config:

@@ -11,7 +11,7 @@ from pyramid.httpexceptions import HTTPBadRequest
 from pyramid.request import Request
 from pyramid.response import Response
 from pyramid.view import exception_view_config, view_config
-from sqlalchemy import create_engine, delete, orm, select
+from sqlalchemy import create_engine, orm, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from zope.sqlalchemy import mark_changed, register
@@ -56,10 +56,10 @@ def show(request: Request) -> dict[str, Any]:
 @view_config(route_name="notes", request_method="POST", renderer="json")
 def add(request: Request) -> dict[str, Any]:
     """Add notes, all of them or none; or only try to."""
-    for text in request.json_body["notes"]:
-        if not text:
+    for note in request.json_body["notes"]:
+        if not note:
             raise HTTPBadRequest("A note needs a text.")
-        request.dbsession.add(Note(text=text))
+        request.dbsession.add(Note(text=note))
     if "try" in request.params:
         request.tm.doom()
     request.response.status = 201
@@ -69,7 +69,7 @@ def add(request: Request) -> dict[str, Any]:
 @view_config(route_name="notes", request_method="DELETE", renderer="json")
 def clear(request: Request) -> dict[str, Any]:
     """Remove all notes."""
-    request.dbsession.execute(delete(Note))
+    request.dbsession.execute(text("DELETE FROM note"))
     mark_changed(request.dbsession)
     return show(request)
 
@@ -84,14 +84,14 @@ def refuse(error: IntegrityError, request: Request) -> dict[str, Any]:
 @view_config(route_name="export")
 def export(request: Request) -> Response:
     """Send the notes, one a line: all of them at once, for the session is closed before the body is sent."""
-    texts = request.dbsession.scalars(select(Note.text).order_by(Note.id))
-    return Response("".join(f"{text}\n" for text in texts), content_type="text/plain")
+    notes = request.dbsession.scalars(select(Note.text).order_by(Note.id))
+    return Response("".join(f"{note}\n" for note in notes), content_type="text/plain")
 
 
-def import_notes(texts: list[str]) -> None:
+def import_notes(notes: list[str]) -> None:
     """Add notes, from a script."""
     with transaction.manager:
-        joined(transaction.manager).add_all(Note(text=text) for text in texts)
+        joined(transaction.manager).add_all(Note(text=note) for note in notes)
 
 
 SETTINGS = {"tm.manager_hook": "pyramid_tm.explicit_manager", "tm.commit_veto": "pyramid_tm.default_commit_veto"}
