@@ -1,10 +1,6 @@
 """The application of examples/celery_task.py, with a folder for a broker: the one that ``BROKER_FOLDER`` names."""
 
 import os
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
 from celery_task import app
 

@@ -4,8 +4,7 @@
 
     python -m tests.example_server flask_app:app        # prints its port
 
-Beside the example's pages it has one of its own, ``/-/out``: how many connections are checked out of the pools, how
-many responses have not been closed yet, and how many connections have been out at once.
+Beside the example's pages it has one of its own, ``/-/seen``, which says what a `Watch` around the example has seen.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from cheroot.wsgi import Server
@@ -23,30 +20,40 @@ from sqlalchemy import URL, CreateEnginePlugin, event
 from sqlalchemy.dialects import plugins
 from sqlalchemy.pool import Pool
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
 
 class Watch:
-    """Counts what is out.  Lives as long as the server."""
+    """Counts what goes out and comes in.  Lives as long as the server.
+
+    What is ``out`` is connections checked out of the pools, and responses that have not been closed yet; ``most`` is
+    how many connections have been out at once, ``raised`` how many requests have ended in an exception for the server.
+    """
 
     def __init__(self, app: Any) -> None:
         """Watch *app*, and every pool of the process."""
         self.app = app
         self.connections: set[Any] = set()
         self.most = 0
+        self.raised = 0
         self.responses: set[Body] = set()
         event.listen(Pool, "checkout", self._on_checkout)
         event.listen(Pool, "checkin", lambda connection, record: self.connections.discard(record))
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer a request."""
-        if environ["PATH_INFO"] == "/-/out":
+        if environ["PATH_INFO"] == "/-/seen":
             start_response("200 OK", [("Content-Type", "application/json")])
-            out = {"connections": len(self.connections), "responses": len(self.responses), "most": self.most}
-            return [json.dumps(out).encode()]
-        body = Body(self, self.app(environ, start_response))
+            return [json.dumps(self._seen()).encode()]
+        try:
+            body = Body(self, self.app(environ, start_response))
+        except Exception:
+            self.raised += 1
+            raise
         self.responses.add(body)
         return body
+
+    def _seen(self) -> dict[str, Any]:
+        out = {"connections": len(self.connections), "responses": len(self.responses)}
+        return {"out": out, "most": self.most, "raised": self.raised}
 
     def _on_checkout(self, connection: Any, record: Any, proxy: Any) -> None:
         self.connections.add(record)
@@ -88,7 +95,6 @@ class PoolOfOne(CreateEnginePlugin):
 
 def load(target: str) -> Any:
     """Import an example's application."""
-    sys.path[:0] = [str(EXAMPLES), str(EXAMPLES / "moving")]
     plugins.register("pool_of_one", __name__, PoolOfOne.__name__)
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)

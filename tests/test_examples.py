@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Connection, create_engine, text
-from sqlalchemy.pool import NullPool
 
-ROOT = Path(__file__).parent.parent
+from tests.examples import Example, started
 
 REFUSALS = {
     "bottle_app:application": 500,
@@ -33,107 +24,13 @@ REFUSALS = {
     "werkzeug_app:application": 500,
     "wsgi_app:application": 500,
 }
-"""The examples, each with the status of its answer when the database refuses a note: an error page, or the server's."""
+"""The examples, each with the status of its answer when the database refuses a note."""
+
+ANSWERED_BY_THE_SERVER = {"webob_app:application", "werkzeug_app:application", "wsgi_app:application"}
+"""Where that answer is the server's; the others make an error page of the exception."""
 
 MEGABYTES = 12
 """The size of what a slow client asks for: more than the buffers between it and the server hold."""
-
-
-class Example:
-    """A server that runs, and its database.  Lives as long as its process.
-
-    ``most`` is how many connections were out at once, when it was last asked for.
-    """
-
-    def __init__(self, process: subprocess.Popen[str], url: URL) -> None:
-        """Wait until it listens."""
-        assert process.stdout is not None
-        self.port = int(process.stdout.readline() or pytest.fail("The server did not start; see its errors above."))
-        self.url = url
-        self.most = 0
-
-    def ask(self, method: str, path: str, content: Any = None) -> tuple[int, bytes]:
-        """Make a request; return the status and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, content and json.dumps(content), {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def add(self, *texts: str) -> int:
-        """Add notes, in one request; return the status."""
-        return self.ask("POST", "/notes", {"notes": texts})[0]
-
-    def show(self) -> list[str]:
-        """Ask for the notes."""
-        status, body = self.ask("GET", "/notes")
-        assert status == 200
-        notes: list[str] = json.loads(body)["notes"]
-        return notes
-
-    def out(self) -> dict[str, int]:
-        """Ask for the number of connections and of responses that are out."""
-        out: dict[str, int] = json.loads(self.ask("GET", "/-/out")[1])
-        self.most = out.pop("most")
-        return out
-
-    def is_at_rest(self) -> bool:
-        """Say whether nothing is out; a server may close a response a moment after its client has read it."""
-        deadline = time.monotonic() + 10
-        while self.out() != {"connections": 0, "responses": 0}:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.01)
-        return True
-
-    @contextmanager
-    def asked_slowly(self, path: str) -> Iterator[http.client.HTTPResponse]:
-        """Ask for a page, and read only its head and the first of its bytes before the block."""
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.settimeout(30)
-            connection.connect(("127.0.0.1", self.port))
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-            with http.client.HTTPResponse(connection) as response:
-                response.begin()
-                assert response.read(1)
-                yield response
-
-    def stored(self) -> list[str]:
-        """Read what has been committed."""
-        with self._database() as connection:
-            return list(connection.scalars(text("SELECT text FROM note ORDER BY id")))
-
-    def store(self, *texts: str) -> None:
-        """Replace what is there."""
-        with self._database() as connection:
-            connection.execute(text("DELETE FROM note"))
-            for one in texts:
-                connection.execute(text("INSERT INTO note (text) VALUES (:text)"), {"text": one})
-
-    @contextmanager
-    def _database(self) -> Iterator[Connection]:
-        engine = create_engine(self.url, poolclass=NullPool)
-        with engine.begin() as connection:
-            yield connection
-
-
-@contextmanager
-def started(folder: Path, *targets: str, options: tuple[str, ...] = ()) -> Iterator[dict[str, Example]]:
-    """Run a server for each of *targets*, all started at once."""
-    with ExitStack() as stack:
-        running = {}
-        for target in targets:
-            url = URL.create("sqlite", database=str(folder / f"{target.partition(':')[0]}.db"))
-            command = [sys.executable, "-m", "tests.example_server", target, *options]
-            environ = os.environ | {"DATABASE_URL": url.update_query_dict({"plugin": "pool_of_one"}).render_as_string()}
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
-            stack.enter_context(process)
-            stack.callback(process.terminate)
-            running[target] = (process, url)
-        yield {target: Example(*running[target]) for target in targets}
 
 
 @pytest.fixture(scope="module")
@@ -179,9 +76,12 @@ def test_an_error_page_leaves_nothing(example: Example) -> None:
 
 def test_an_exception_leaves_nothing(example: Example, target: str) -> None:
     """What was added before the database refused is not there, and the next request is right."""
+    raised = example.seen()["raised"]
+
     status = example.add("bread", "milk")
 
     assert status == REFUSALS[target]
+    assert example.seen()["raised"] - raised == (target in ANSWERED_BY_THE_SERVER)
     assert example.stored() == ["milk"]
     assert example.add("salt") == 201
     assert example.stored() == ["milk", "salt"]
@@ -198,7 +98,7 @@ def test_a_stream(example: Example) -> None:
     example.store(*large_notes())
 
     with example.asked_slowly("/notes/export") as response:
-        meanwhile = example.out()
+        meanwhile = example.seen()["out"]
         rest = response.read().decode()
 
     assert meanwhile == {"connections": 1, "responses": 1}
@@ -212,7 +112,7 @@ def test_a_stream_whose_client_leaves(example: Example) -> None:
     example.store(*large_notes())
 
     with example.asked_slowly("/notes/export"):
-        meanwhile = example.out()
+        meanwhile = example.seen()["out"]
 
     assert meanwhile == {"connections": 1, "responses": 1}
     assert example.is_at_rest()
@@ -223,7 +123,7 @@ def test_a_slow_client_holds_no_connection(example: Example) -> None:
     example.store(*large_notes())
 
     with example.asked_slowly("/notes") as response:
-        meanwhile = example.out()
+        meanwhile = example.seen()["out"]
         other = example.add("bread")
         rest = response.read()
 
@@ -240,7 +140,7 @@ def test_a_slow_client_without_a_rule(tmp_path: Path) -> None:
         example.store(*large_notes())
 
         with example.asked_slowly("/notes"):
-            meanwhile = example.out()
+            meanwhile = example.seen()["out"]
 
         assert meanwhile == {"connections": 1, "responses": 1}
         assert example.is_at_rest()
@@ -265,4 +165,4 @@ def test_two_hundred_requests_on_a_pool_of_one(example: Example, target: str) ->
     assert statuses == wanted
     assert set(example.stored()) == {"milk", *(f"note {number}" for number in range(3, 200, 6))}
     assert example.is_at_rest()
-    assert example.most == 1
+    assert example.seen()["most"] == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_examples import ROOT, Example, started
+from tests.examples import ROOT, Example, environment, started
 
 WEB = "flask_app:app"
 
@@ -25,12 +25,6 @@ def web(tmp_path: Path) -> Iterator[Example]:
     with started(tmp_path, WEB) as examples:
         examples[WEB].add("milk")
         yield examples[WEB]
-
-
-def beside(web: Example, **more: object) -> dict[str, str]:
-    """Return the environment of a process that has the database of *web*."""
-    own = {"DATABASE_URL": web.url.render_as_string(), "PYTHONPATH": f"{ROOT / 'examples'}{os.pathsep}{ROOT}"}
-    return os.environ | own | {name: str(value) for name, value in more.items()}
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -47,7 +41,7 @@ def test_a_script(web: Example) -> None:
     def run_script(lines: str) -> int:
         command = [sys.executable, ROOT / "examples" / "script.py"]
         return subprocess.run(
-            command, input=lines, stderr=subprocess.PIPE, text=True, env=beside(web), timeout=60, check=False
+            command, input=lines, stderr=subprocess.PIPE, text=True, env=environment(web.url), timeout=60, check=False
         ).returncode
 
     statuses = [run_script("bread\nsalt\n"), run_script("eggs\nmilk\n")]
@@ -86,7 +80,7 @@ def test_a_celery_task(web: Example, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     folder = tmp_path / "broker"
     folder.mkdir()
-    environ = beside(web, BROKER_FOLDER=folder)
+    environ = environment(web.url, BROKER_FOLDER=folder)
     options = ["--concurrency=1", "--loglevel=INFO", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     command = [sys.executable, "-m", "celery", "--app=tests.celery_on_files", "worker", f"--logfile={log}", *options]
     program = REQUESTS.format(
@@ -123,7 +117,7 @@ def redis_url() -> Iterator[str]:
 @pytest.mark.system("redis")
 def test_an_rq_job(web: Example, redis_url: str) -> None:
     """A job sees what the request has committed; what it does lasts if it returns, and is undone if it raises."""
-    environ = beside(web, REDIS_URL=redis_url)
+    environ = environment(web.url, REDIS_URL=redis_url)
     program = REQUESTS.format(prelude="", module="rq_job", send="queue, shout", shout_milk="queue.enqueue(shout, 1)")
 
     run(program, environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_examples import ROOT, Example, started
-
-FOLDER = ROOT / "examples" / "moving"
+from tests.examples import Example, environment, started
 
 REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
     "flask_sqlalchemy": [
@@ -102,7 +99,11 @@ def test_the_script_of_pyramid(when: str, tmp_path: Path) -> None:
 
 def run(example: Example, *command: str) -> str:
     """Run Python beside an example, and return what it has printed."""
-    environ = os.environ | {"DATABASE_URL": example.url.render_as_string()}
     return subprocess.run(
-        [sys.executable, *command], cwd=FOLDER, env=environ, stdout=subprocess.PIPE, text=True, timeout=60, check=True
+        [sys.executable, *command],
+        env=environment(example.url),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=True,
     ).stdout
