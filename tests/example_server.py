@@ -109,7 +109,7 @@ def main() -> None:
     app = load(arguments.target)
     if arguments.without_rule:
         app.wsgi_app.commit = None
-    server = Server(("127.0.0.1", 0), Watch(app), numthreads=12)
+    server = Server(("127.0.0.1", 0), Watch(app), numthreads=12, timeout=60)
     server.prepare()
     print(server.bind_addr[1], flush=True)
     server.serve()
