@@ -29,7 +29,7 @@ REFUSALS = {
 ANSWERED_BY_THE_SERVER = {"webob_app:application", "werkzeug_app:application", "wsgi_app:application"}
 """Where that answer is the server's; the others make an error page of the exception."""
 
-MEGABYTES = 12
+MEGABYTES = 8
 """The size of what a slow client asks for: more than the buffers between it and the server hold."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,43 +38,54 @@ REQUESTS: dict[str, list[tuple[str, str, Any, int]]] = {
 }
 """The requests of each page: method, path, notes, and the status of the answer."""
 
-APPLICATIONS = {"flask_sqlalchemy": "app", "pyramid_tm": "application"}
-
 STORED = {"flask_sqlalchemy": ["bread", "salt"], "pyramid_tm": ["milk", "bread", "salt"]}
+"""The notes that they leave."""
+
+TARGETS = {
+    page: [f"{page}_before:{name}", f"{page}_after:{name}"]
+    for page, name in {"flask_sqlalchemy": "app", "pyramid_tm": "application"}.items()
+}
+"""What each page shows, before and after."""
+
+
+@pytest.fixture(scope="module")
+def all_started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Example]]:
+    """Run what is shown."""
+    targets = [target for pair in TARGETS.values() for target in pair]
+    with started(tmp_path_factory.mktemp("moving"), *targets) as examples:
+        yield examples
 
 
 @pytest.mark.parametrize("page", REQUESTS)
-def test_the_same_requests_have_the_same_outcome(page: str, tmp_path: Path) -> None:
+def test_the_same_requests_have_the_same_outcome(page: str, all_started: dict[str, Example]) -> None:
     """Before and after give the same answers, and leave the same notes and nothing that is out."""
-    targets = [f"{page}_{when}:{APPLICATIONS[page]}" for when in ("before", "after")]
     answers, stored = [], []
 
-    with started(tmp_path, *targets) as examples:
-        for example in examples.values():
-            answers.append([example.ask(method, path, {"notes": notes}) for method, path, notes, _ in REQUESTS[page]])
-            stored.append(example.stored())
-            assert example.is_at_rest()
+    for example in (all_started[target] for target in TARGETS[page]):
+        example.store()
+        answers.append([example.ask(method, path, {"notes": notes}) for method, path, notes, _ in REQUESTS[page]])
+        stored.append(example.stored())
+        assert example.is_at_rest()
 
     assert [status for status, _ in answers[0]] == [status for *_, status in REQUESTS[page]]
     assert answers[0] == answers[1]
     assert stored == [STORED[page]] * 2
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_the_command_of_flask(when: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", TARGETS["flask_sqlalchemy"])
+def test_the_command_of_flask(target: str, all_started: dict[str, Example]) -> None:
     """Outside of requests, `flask clear` removes the notes."""
-    target = f"flask_sqlalchemy_{when}:app"
+    example = all_started[target]
+    example.store("milk")
 
-    with started(tmp_path, target) as examples:
-        examples[target].store("milk")
-        run(examples[target], "-m", "flask", "--app", f"flask_sqlalchemy_{when}", "clear")
+    run(example, "-m", "flask", "--app", target, "clear")
 
-        assert examples[target].stored() == []
+    assert example.stored() == []
 
 
 SCRIPT = """
 from sqlalchemy.exc import IntegrityError
-from pyramid_tm_{when} import import_notes
+from {module} import import_notes
 
 import_notes(["bread", "salt"])
 try:
@@ -84,17 +95,16 @@ except IntegrityError:
 """
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_the_script_of_pyramid(when: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", TARGETS["pyramid_tm"])
+def test_the_script_of_pyramid(target: str, all_started: dict[str, Example]) -> None:
     """Outside of requests, the notes of a script are added, all of them or none."""
-    target = f"pyramid_tm_{when}:application"
+    example = all_started[target]
+    example.store("milk")
 
-    with started(tmp_path, target) as examples:
-        examples[target].store("milk")
-        said = run(examples[target], "-c", SCRIPT.format(when=when))
+    said = run(example, "-c", SCRIPT.format(module=target.partition(":")[0]))
 
-        assert said == "refused\n"
-        assert examples[target].stored() == ["milk", "bread", "salt"]
+    assert said == "refused\n"
+    assert example.stored() == ["milk", "bread", "salt"]
 
 
 def run(example: Example, *command: str) -> str:
