@@ -12,6 +12,7 @@ from .errors import (
     ScopeStateError,
     WSGISessionError,
 )
+from .hooks import on_commit
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
 from .scope import Scope, State
@@ -34,6 +35,7 @@ __all__ = [
     "current_scope",
     "from_veto",
     "never",
+    "on_commit",
     "on_success",
     "on_unsafe_success",
     "session_scope",

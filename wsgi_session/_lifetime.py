@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _fork, _lazy, _transaction, _wsgi
+from . import _fork, _lazy, _transaction, _wsgi, hooks
 from ._transaction import log
 from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
 from .scope import EndHook, H, Scope, State, checked_hook
@@ -137,7 +137,10 @@ class Lifetime(Scope):
         """End the transactions and give the connections back, now."""
         self.require_open()
         for session in self._built():
-            if reason := _transaction.why_not_release(session):
+            reason = _transaction.why_not_release(session)
+            if not reason and (awaited := hooks.awaited(session)):
+                reason = f"its commit is waited for ({awaited})"
+            if reason:
                 raise PendingChangesError(f"{session!r} cannot be released: {reason}. Commit or roll back first.")
         for session in self._built():
             _transaction.release(session)
@@ -202,39 +205,50 @@ class Lifetime(Scope):
             self.roll_back(error)
             raise
         if is_success:
-            self.commit()
+            hooks.log_errors(self.commit())
         elif code >= 400:
             self.roll_back()
         else:
             self._state = _UNCOMMITTED
 
-    def commit(self) -> None:
+    def commit(self) -> list[Exception]:
         """Commit every session that is in a transaction, that of the scope's own registry last.
 
-        Also one that has begun while another was being committed, as for an audit log.
+        Also one that has begun while another was being committed, as for an audit log, and one for whose commit a
+        callback waits.
+
+        Returns:
+            The errors of the callbacks of `on_commit`.
 
         Raises:
             OpenTransactionError: If one is still inside a ``session.begin()`` block; nothing was committed then.
             PartialCommitError: If a commit failed after another had succeeded.
         """
         committed: list[Session] = []
+        errors: list[Exception] = []
         try:
-            for session in self._in_transaction():
+            for session in self._uncommitted():
                 _transaction.refuse_open_block(session)
-            while waiting := [session for session in self._in_transaction() if session not in committed]:
-                _commit_after(committed, waiting[0])
+            while waiting := [session for session in self._uncommitted() if session not in committed]:
+                errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
         except BaseException as error:
             self.roll_back(error)
             raise
         self._state = State.COMMITTED
+        return errors
 
     def commit_block(self) -> None:
-        """Commit a block that was left without an error, unless it was doomed."""
-        if self._state is State.DOOMED:
+        """Commit a block that was left without an error, unless it was doomed.
+
+        Raises:
+            Exception: The first error of a callback of `on_commit`; everything is committed then.
+        """
+        if self._state is _DOOMED:
             self.roll_back()
-        else:
-            self.commit()
+        elif errors := self.commit():
+            hooks.log_errors(errors[1:])
+            raise errors[0]
 
     def roll_back(self, error: BaseException | None = None) -> None:
         """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
@@ -302,15 +316,17 @@ class Lifetime(Scope):
             if _lazy.is_built(session):
                 yield session
 
-    def _in_transaction(self) -> Iterator[Session]:
-        return (session for session in self._built() if session.in_transaction())
+    def _uncommitted(self) -> Iterator[Session]:
+        return (session for session in self._built() if session.in_transaction() or hooks.awaited(session))
 
     def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
         if not self._may_warn:
             return
         try:
-            losses = [loss for session in sessions if (loss := _transaction.loss(session))]
+            losses = [
+                loss for session in sessions for loss in (_transaction.loss(session), hooks.awaited(session)) if loss
+            ]
         except Exception:  # a column type of the user's may fail to compare
             log.exception("%r: what it leaves uncommitted could not be found out.", self)
             return
@@ -358,9 +374,9 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
         _with_sessions.add(scope)
 
 
-def _commit_after(committed: list[Session], session: Session) -> None:
+def _commit_after(committed: list[Session], session: Session) -> list[Exception]:
     try:
-        session.commit()
+        return hooks.commit(session)
     except Exception as error:
         if not committed:
             raise
@@ -375,6 +391,7 @@ def _end_session(source: _lazy.SessionSource[Any], session: Session, error: Base
         stack.callback(source.end, session)
         if _lazy.is_built(session):
             stack.callback(session.info.pop, OF_SESSION, None)
+            stack.callback(session.info.pop, hooks.OF_SESSION, None)
             stack.callback(_transaction.close, session)
             if _is_fatal(error):
                 stack.callback(_transaction.abandon, session)

@@ -136,6 +136,15 @@ def abandon(session: Session) -> None:
     session.reset()
 
 
+def is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
+    """Say whether *transaction* is *outer*, or a savepoint in it."""
+    while transaction is not None:
+        if transaction is outer:
+            return True
+        transaction = transaction.parent
+    return False
+
+
 def _ending(session: Session, end: Any) -> None:
     connections = _own_connections(session)
     try:
@@ -192,15 +201,7 @@ def _after_flush(session: Session, _flush_context: object) -> None:
 def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
     """Forget what was flushed in the savepoint, or in the whole transaction, that has been rolled back."""
     if flushed := session.info.get(FLUSHED):
-        session.info[FLUSHED] = tuple(one for one in flushed if not _is_within(one, previous_transaction))
-
-
-def _is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
-    while transaction is not None:
-        if transaction is outer:
-            return True
-        transaction = transaction.parent
-    return False
+        session.info[FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
 
 
 def _roll_back_failed_commit(context: ExceptionContext) -> None:

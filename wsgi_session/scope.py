@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 EndHook: TypeAlias = "Callable[[Scope], object]"
 """Is called with a scope that has ended."""
 
+F = TypeVar("F", bound=Callable[..., object])
 H = TypeVar("H", bound=Callable[["Scope"], object])
 
 
@@ -90,15 +91,15 @@ class Scope(ABC):
         """
 
 
-def checked_hook(hook: H) -> H:
-    """Return *hook*, or raise a `TypeError` if it could never run."""
+def checked_hook(hook: F, what: str = "An end hook") -> F:
+    """Return *hook*, or raise a `TypeError` that says *what* it is if it could never run."""
     if not callable(hook):
-        raise TypeError(f"An end hook has to be callable; this one is {hook!r}.")
+        raise TypeError(f"{what} has to be callable; this one is {hook!r}.")
     if never_runs(hook):
         code = hook.__code__
         raise TypeError(
-            f"End hook {hook.__qualname__!r} ({code.co_filename}:{code.co_firstlineno})"
-            " is a generator or 'async' function, so it would never run. Pass a plain function."
+            f"{what} has to be a plain function: {hook.__qualname__!r} ({code.co_filename}:{code.co_firstlineno})"
+            " is a generator or 'async' function, so it would never run."
         )
     return hook
 

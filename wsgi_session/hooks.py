@@ -1,0 +1,208 @@
+"""The hooks of a transaction: what is called when it has been committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import TypeVar, overload
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from . import _transaction
+from ._transaction import log
+from .scope import checked_hook
+
+C = TypeVar("C", bound=Callable[[], object])
+
+OF_SESSION = "wsgi_session.on_commit"
+"""The key of `Session.info` under which the callbacks of a session are."""
+
+
+@overload
+def on_commit(session: Session, callback: C) -> C: ...
+
+
+@overload
+def on_commit(session: Session) -> Callable[[C], C]: ...
+
+
+def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], C]:
+    """Have *callback* called when the transaction of *session* has been committed; also as a decorator.
+
+    ::
+
+        session.add(order)
+        on_commit(session, partial(send_receipt, order.email))
+
+        @on_commit(session)
+        def tell_the_warehouse() -> None: ...
+
+    The callbacks of a transaction run once, in order, when its outermost COMMIT has succeeded, whoever commits. A
+    savepoint that is rolled back drops those that were registered in it, a rollback drops all, and so does the end of
+    the session. What is registered before a transaction has begun belongs to the next one.
+
+    After a plain ``session.commit()``, and after the commit of a rule or of a `session_scope` block, a callback may use
+    *session*, commit, and register another; what it leaves open is rolled back. After ``with session.begin():`` the
+    session has left the transaction but not the block: there a callback opens a `session_scope` for what it has to do
+    in the database.
+
+    One that raises keeps no other from running and undoes nothing. The first error is raised to who commits, when all
+    have run; an error after the commit of a rule is logged, for the client must not be told of a failure of something
+    that is committed.
+
+    Args:
+        session: Any `Session`, also one that this package has not made.
+        callback: A plain function without arguments.
+
+    Returns:
+        The callback itself, or without one the decorator.
+
+    Raises:
+        TypeError: If *session* is no session, or *callback* is not callable, or a generator or ``async`` function.
+        ScopeEndedError: If the scope of *session* has ended.
+    """
+    if not isinstance(session, Session):
+        remedy = " Call the registry: 'on_commit(Session(), ...)'." if isinstance(session, scoped_session) else ""
+        raise TypeError(f"on_commit() takes a session, not {session!r}.{remedy}")
+    if callback is None:
+        return partial(on_commit, session)
+    _listen()
+    _callbacks_of(session).add(session, checked_hook(callback, "A callback of on_commit()"))
+    return callback
+
+
+def awaited(session: Session) -> str:
+    """Describe what waits for a commit of *session*, such as ``"1 callback of on_commit()"``; empty if nothing does."""
+    callbacks: Callbacks | None = session.info.get(OF_SESSION)
+    number = len(callbacks.waiting) if callbacks else 0
+    return f"{number} {'callback' if number == 1 else 'callbacks'} of on_commit()" if number else ""
+
+
+def commit(session: Session) -> list[Exception]:
+    """Commit *session*, and return the errors of its callbacks; where nothing has begun, they are called all the same.
+
+    Raises:
+        Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
+    """
+    callbacks = _callbacks_of(session)
+    if not session.in_transaction():
+        session.begin()
+    callbacks.is_raising = False
+    try:
+        session.commit()
+    finally:
+        callbacks.is_raising = True
+        errors, callbacks.errors = callbacks.errors, []
+    return errors
+
+
+def log_errors(errors: list[Exception]) -> None:
+    """Put *errors* of callbacks into the log."""
+    for error in errors:
+        log.error("A callback of on_commit() failed; what it waited for is committed.", exc_info=error)
+
+
+class Callbacks:
+    """The callbacks of one session.  Lives as long as the session.
+
+    Each is kept with the innermost transaction that it was registered in, or None where there was none.
+    """
+
+    __slots__ = ("committed", "errors", "is_raising", "is_running", "waiting")
+
+    def __init__(self) -> None:
+        """Hold none."""
+        self.committed: SessionTransaction | None = None
+        self.errors: list[Exception] = []
+        self.is_raising = True
+        self.is_running = False
+        self.waiting: list[tuple[SessionTransaction | None, Callable[[], object]]] = []
+
+    def add(self, session: Session, callback: Callable[[], object]) -> None:
+        """Keep *callback* until the transaction that *session* is in now has been committed."""
+        self.waiting.append((session.get_nested_transaction() or session.get_transaction(), callback))
+
+    def begin(self, transaction: SessionTransaction) -> None:
+        """Let what has waited for a transaction belong to this one."""
+        if not self.is_running:
+            self.waiting = [(owner or transaction, callback) for owner, callback in self.waiting]
+
+    def drop(self, transaction: SessionTransaction) -> None:
+        """Forget what was registered in *transaction*, or in a savepoint of it."""
+        self.waiting = [one for one in self.waiting if not _transaction.is_within(one[0], transaction)]
+
+    def run(self, session: Session, transaction: SessionTransaction) -> None:
+        """Call what was registered in *transaction*, which has been committed, and what that registers.
+
+        Raises:
+            Exception: The first error of a callback, when all have run.
+        """
+        ready = [callback for owner, callback in self.waiting if _transaction.is_within(owner, transaction)]
+        self.drop(transaction)
+        self.is_running, was_running = True, self.is_running
+        try:
+            while ready:
+                self._call(session, ready.pop(0))
+                ready += [callback for owner, callback in self.waiting if owner is None]
+                self.waiting = [one for one in self.waiting if one[0] is not None]
+        finally:
+            self.is_running = was_running
+        if self.errors and self.is_raising and not was_running:
+            errors, self.errors = self.errors, []
+            log_errors(errors[1:])
+            raise errors[0]
+
+    def _call(self, session: Session, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception as error:
+            self.errors.append(error)
+        finally:
+            if session.in_transaction():
+                _transaction.roll_back(session)
+
+
+def _callbacks_of(session: Session) -> Callbacks:
+    callbacks: Callbacks = session.info.setdefault(OF_SESSION, Callbacks())
+    return callbacks
+
+
+@cache
+def _listen() -> None:
+    """Follow the transactions of all sessions, from the first callback on."""
+    for name, listener in (
+        ("after_transaction_create", _after_transaction_create),
+        ("after_commit", _after_commit),
+        ("after_soft_rollback", _after_soft_rollback),
+        ("after_transaction_end", _after_transaction_end),
+    ):
+        event.listen(Session, name, listener)
+
+
+def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is None and (callbacks := session.info.get(OF_SESSION)):
+        callbacks.begin(transaction)
+
+
+def _after_commit(session: Session) -> None:
+    """Note which transaction has been committed; a savepoint that is released is one, too."""
+    if callbacks := session.info.get(OF_SESSION):
+        callbacks.committed = session.get_nested_transaction() or session.get_transaction()
+
+
+def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
+    if callbacks := session.info.get(OF_SESSION):
+        callbacks.drop(previous_transaction)
+
+
+def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+    """Run the callbacks where SQLAlchemy has left the transaction: in ``after_commit`` no SQL can be sent."""
+    callbacks: Callbacks | None = session.info.get(OF_SESSION)
+    if callbacks is None:
+        return
+    committed, callbacks.committed = callbacks.committed, None
+    if committed is not transaction:
+        callbacks.drop(transaction)
+    elif transaction.parent is None:
+        callbacks.run(session, transaction)
