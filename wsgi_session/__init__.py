@@ -1,5 +1,7 @@
 """A SQLAlchemy session for every WSGI request."""
 
+from ._conflict import is_retryable
+from ._policy import FailedAttempt, IsRetryable, RetryHook
 from .block import session_scope
 from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success
 from .current import current_environ, current_scope
@@ -15,16 +17,21 @@ from .errors import (
 from .hooks import on_commit
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
+from .retry import RetryMiddleware, retrying, service_unavailable
 from .scope import Scope, State
 
 __all__ = [
     "CommitRule",
     "CommitVeto",
+    "FailedAttempt",
+    "IsRetryable",
     "NoScopeError",
     "OpenTransactionError",
     "PartialCommitError",
     "PendingChangesError",
     "RequestScopedSession",
+    "RetryHook",
+    "RetryMiddleware",
     "Scope",
     "ScopeEndedError",
     "ScopeStateError",
@@ -34,9 +41,12 @@ __all__ = [
     "current_environ",
     "current_scope",
     "from_veto",
+    "is_retryable",
     "never",
     "on_commit",
     "on_success",
     "on_unsafe_success",
+    "retrying",
+    "service_unavailable",
     "session_scope",
 ]

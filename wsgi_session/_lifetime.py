@@ -10,7 +10,7 @@ from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _fork, _lazy, _transaction, _wsgi, hooks
-from ._transaction import log
+from ._log import log
 from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
 from .scope import EndHook, H, Scope, State, checked_hook
 

@@ -8,7 +8,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING
 
 from ._lifetime import innermost
-from ._transaction import log
+from ._log import log
 
 if TYPE_CHECKING:
     from ._lifetime import Lifetime

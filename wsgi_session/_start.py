@@ -1,4 +1,4 @@
-"""A ``start_response`` that is held back until the outcome has been carried out, and the chunks that come after it."""
+"""A ``start_response`` that is held back, until the outcome has been carried out, and the chunks that come after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from . import _wsgi
-from ._transaction import log
+from ._log import log
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,63 +20,41 @@ if TYPE_CHECKING:
 
 
 class HeldStart:
-    """A ``start_response`` whose call is held back until the outcome has been carried out.
+    """A ``start_response`` whose call is held back until it is let go.  Lives while the application refers to it."""
 
-    Lives as long as the application refers to it.
-    """
+    __slots__ = ("_exc_info", "_start_response", "_write", "_written", "call", "is_settled")
 
-    __slots__ = (
-        "_call",
-        "_exc_info",
-        "_rule",
-        "_scope",
-        "_start_response",
-        "_write",
-        "_written",
-        "is_settled",
-    )
+    call: tuple[str, _wsgi.Headers] | None
+    """What the application has called it with, the last time."""
 
-    def __init__(self, scope: Lifetime, rule: CommitRule, start_response: StartResponse) -> None:
-        """Hold back the call of *start_response*.
+    is_settled: bool
+    """Whether it has been let go."""
 
-        Args:
-            scope: What to settle.
-            rule: Asked once.
-            start_response: The server's.
-        """
-        self._call: tuple[str, _wsgi.Headers] | None = None
+    def __init__(self, start_response: StartResponse) -> None:
+        """Hold back the call of *start_response*, which is the server's."""
+        self.call = None
+        self.is_settled = False
         self._exc_info: ExcInfo | None = None
-        self._rule = rule
-        self._scope = scope
         self._start_response = start_response
         self._write: Callable[[bytes], object] | None = None
         self._written = 0
-        self.is_settled = False
 
     def __call__(
         self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """Take what the application wants to be sent (PEP 3333)."""
         if self.is_settled:
-            if exc_info is None:
-                return self._start_response(status, headers)
-            log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
-            return self._start_response(status, headers, exc_info)
-        if self._call is not None and exc_info is None:
+            return self._come_late(status, headers, exc_info)
+        if self.call is not None and exc_info is None:
             raise AssertionError("start_response() was called a second time, without exc_info (PEP 3333).")
-        self._call = (status, headers)
+        self.call = (status, headers)
         self._exc_info = exc_info
         return self.write
 
     @property
-    def is_called(self) -> bool:
-        """Whether the application has called ``start_response``."""
-        return self._call is not None
-
-    @property
     def missing(self) -> int | None:
         """The declared length of the body in bytes, less what was written, if it can be relied on."""
-        declared = None if self._call is None else _wsgi.content_length(self._call[1])
+        declared = None if self.call is None else _wsgi.content_length(self.call[1])
         return None if declared is None else declared - self._written
 
     def write(self, data: bytes) -> None:
@@ -94,29 +72,65 @@ class HeldStart:
             if not self.is_settled:
                 self.settle()
         except BaseException:
-            _close_quietly(body)
+            _wsgi.close_quietly(body)
             raise
 
     def settle(self) -> None:
-        """Decide the outcome, carry it out, and let the headers go.
+        """Let the headers go."""
+        self.is_settled = True
+        call, exc_info = self.call, self._exc_info
+        self._exc_info = None  # a traceback keeps frames alive
+        self._carry_out(call, has_failed=exc_info is not None)
+        if call is None:
+            return
+        self._write = self._start_response(*call) if exc_info is None else self._start_response(*call, exc_info)
+
+    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, *, has_failed: bool) -> None:
+        """Do what has to be done before the headers go."""
+
+    def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
+        return (
+            self._start_response(status, headers)
+            if exc_info is None
+            else self._start_response(status, headers, exc_info)
+        )
+
+
+class SettlingStart(HeldStart):
+    """A ``start_response`` that is held back until the outcome is carried out.  Lives as long as a `HeldStart`."""
+
+    __slots__ = ("_rule", "_scope")
+
+    def __init__(self, scope: Lifetime, rule: CommitRule, start_response: StartResponse) -> None:
+        """Hold back the call of *start_response*.
+
+        Args:
+            scope: What to settle.
+            rule: Asked once.
+            start_response: The server's.
+        """
+        super().__init__(start_response)
+        self._rule = rule
+        self._scope = scope
+
+    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, *, has_failed: bool) -> None:
+        """Decide the outcome, and commit or roll back.
 
         Raises:
             Exception: What the rule or COMMIT raised; nothing has been sent then.
         """
-        self.is_settled = True
-        call, exc_info = self._call, self._exc_info
-        if call is None:
+        if call is None or has_failed:
             self._scope.roll_back()
-        elif exc_info is None:
-            self._scope.settle(self._rule, *call)
-            self._write = self._start_response(*call)
         else:
-            self._exc_info = None  # a traceback keeps frames alive
-            self._scope.roll_back()
-            self._write = self._start_response(*call, exc_info)
+            self._scope.settle(self._rule, *call)
+
+    def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
+        if exc_info is not None:
+            log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
+        return super()._come_late(status, headers, exc_info)
 
 
-def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterable[bytes]:
+def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterable[bytes]:
     """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
 
     The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
@@ -147,7 +161,7 @@ def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator
     yield from chunks
 
 
-def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterator[bytes]:
+def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterator[bytes]:
     """Yield the chunks of an application that calls ``start_response`` in its iterable.
 
     An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
@@ -161,7 +175,7 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) ->
     chunks = iter(body)
     first: tuple[bytes, ...] = ()
     for chunk in chunks:
-        if not start.is_called:
+        if start.call is None:
             yield chunk
         elif chunk:
             first = (chunk,)
@@ -171,11 +185,3 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) ->
     missing = start.missing
     del start
     yield from counted_chunks(chain(first, chunks), scope, missing)
-
-
-def _close_quietly(body: object) -> None:
-    try:
-        if close := getattr(body, "close", None):
-            close()
-    except Exception:  # the error that brought us here is the one to report
-        log.warning("The close() of %r failed; ignored.", body, exc_info=True)

@@ -6,7 +6,6 @@ that what a session has flushed can be seen, for `Session.new`, `Session.dirty` 
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,12 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from . import _fork
+from ._log import log
 from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import ExceptionContext
-
-log = logging.getLogger("wsgi_session")
 
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
@@ -208,14 +206,29 @@ def _roll_back_failed_commit(context: ExceptionContext) -> None:
     """Roll back on the driver's connection when COMMIT fails.
 
     SQLite leaves the transaction open then, and SQLAlchemy takes it for ended: whoever is next on this connection would
-    commit it. An error while rows are fetched has no statement, either, but a context; it ends no transaction.
+    commit it.
     """
-    is_commit = context.statement is None and context.execution_context is None
-    if is_commit and context.connection is not None and not context.is_disconnect:
+    if context.connection is not None and is_failed_commit(context):
         try:
             context.connection.connection.rollback()
         except Exception:  # the error that brought us here is the one to report
             log.warning("The rollback after a failed COMMIT failed, too; ignored.", exc_info=True)
+
+
+def is_failed_commit(context: ExceptionContext) -> bool:
+    """Say whether an error is that of a COMMIT, and the connection has outlived it.
+
+    An error while rows are fetched has no statement, either, but a context; it ends no transaction.
+    """
+    return context.statement is None and context.execution_context is None and not context.is_disconnect
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Say whether each statement on *connection* is committed by itself.
+
+    SQLAlchemy has no public name for what it asks itself.
+    """
+    return connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def replace_pool(engine: Engine) -> None:

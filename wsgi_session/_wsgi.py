@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ._log import log
+
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
@@ -27,9 +29,16 @@ def status_code(status: str) -> int:
 def content_length(headers: Headers) -> int | None:
     """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
     declared = [value.strip() for name, value in headers if name.lower() == "content-length"]
-    if len(declared) == 1 and declared[0].isascii() and declared[0].isdigit():
-        return int(declared[0])
-    return None
+    return _length(declared[0]) if len(declared) == 1 else None
+
+
+def request_length(environ: WSGIEnvironment) -> int:
+    """Read the declared length of a request's body in bytes; without one there is no body (PEP 3333)."""
+    return _length(environ.get("CONTENT_LENGTH", "").strip()) or 0
+
+
+def _length(declared: str) -> int | None:
+    return int(declared) if declared.isascii() and declared.isdigit() else None
 
 
 def method_and_path(environ: WSGIEnvironment) -> str:
@@ -56,6 +65,21 @@ def is_file(body: object, file_wrapper: Any) -> bool:
     if isinstance(file_wrapper, type):
         return isinstance(body, file_wrapper) and _has_descriptor(body)
     return hasattr(body, "read") and _has_descriptor(body)
+
+
+def is_finished(body: object, file_wrapper: Any) -> bool:
+    """Say whether no code of the application is left to run in *body*: a list, a tuple, or the server's file."""
+    kind = type(body)
+    return kind is list or kind is tuple or is_file(body, file_wrapper)
+
+
+def close_quietly(body: object) -> None:
+    """Close a *body* that is thrown away, because of an error that is the one to report."""
+    try:
+        if close := getattr(body, "close", None):
+            close()
+    except Exception:
+        log.warning("The close() of %r failed; ignored.", body, exc_info=True)
 
 
 def is_iterable(body: object) -> bool:

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from . import _transaction
-from ._transaction import log
+from ._log import log
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])

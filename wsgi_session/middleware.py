@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from . import _wsgi
 from ._lifetime import Lifetime, Terms, innermost
 from ._response import Response
-from ._start import HeldStart, settled_chunks
+from ._start import SettlingStart, settled_chunks
 from .registry import RequestScopedSession, adopt
 from .scope import H, checked_hook
 
@@ -77,10 +77,9 @@ class SessionMiddleware:
         token = innermost.set(scope)
         try:
             if self.commit is not None:
-                start_response = held = HeldStart(scope, self.commit, start_response)
+                start_response = held = SettlingStart(scope, self.commit, start_response)
             body = self.app(environ, start_response)
-            kind = type(body)
-            if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
+            if type(body) is list or _wsgi.is_finished(body, file_wrapper):
                 if held is not None:
                     held.settle_or_close(body)
                 scope.end()
@@ -119,10 +118,10 @@ class SessionMiddleware:
             self._own_engine.dispose()
 
 
-def _stepped(body: Iterable[bytes], scope: Lifetime, held: HeldStart | None) -> Iterable[bytes]:
+def _stepped(body: Iterable[bytes], scope: Lifetime, held: SettlingStart | None) -> Iterable[bytes]:
     """Return what the server gets for a body in which code of the application may still run."""
     is_iterable = _wsgi.is_iterable(body)
-    if held is not None and (held.is_called or not is_iterable):
+    if held is not None and (held.call is not None or not is_iterable):
         held.settle_or_close(body)
     if not is_iterable:
         _end_when_collected(body, scope)

@@ -1,0 +1,55 @@
+"""A conflict: what a database says when it asks for a transaction to be done again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+
+from .errors import PartialCommitError
+
+SQLSTATES = frozenset({"40001", "40P01"})
+"""PostgreSQL's serialization failure and deadlock (its manual, appendix A)."""
+
+MYSQL_CODES = frozenset({1020, 1205, 1213, 1613, 1614})
+"""MySQL's and MariaDB's: a row that has changed since it was read (a snapshot's conflict), a lock that was waited for
+too long, a deadlock, and the last two for the branch of a two-phase transaction."""
+
+SQLITE_CODES = frozenset({5, 6})
+"""SQLite's primary result codes ``SQLITE_BUSY`` and ``SQLITE_LOCKED``."""
+
+MYSQL_DRIVERS = frozenset({"MySQLdb", "asyncmy", "aiomysql", "cymysql", "mariadb", "mysql", "pymysql"})
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Say whether a database asks for its transaction to be done again: a serialization failure, a deadlock, a lock.
+
+    Args:
+        error: SQLAlchemy's, or the driver's. One that was raised ``from`` such an error is one, too.
+
+    Returns:
+        Whether it is, by its SQLSTATE or the driver's code; never by its text. A lost connection is not: nobody knows
+        what became of the transaction.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PartialCommitError):
+        if isinstance(cause, DBAPIError):
+            return not cause.connection_invalidated and _asks_again(cause.orig)
+        if _asks_again(cause):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _asks_again(error: Any) -> bool:
+    """Judge an error of a driver: psycopg, psycopg2, asyncpg, pg8000; those of MySQL and MariaDB; sqlite3."""
+    arguments: tuple[Any, ...] = getattr(error, "args", ())
+    first = arguments[0] if arguments else None
+    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if isinstance(first, dict):  # pg8000
+        sqlstate = first.get("C")
+    if sqlstate in SQLSTATES:
+        return True
+    if type(error).__module__.partition(".")[0] in MYSQL_DRIVERS:
+        return getattr(error, "errno", first) in MYSQL_CODES
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_CODES

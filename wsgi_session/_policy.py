@@ -1,0 +1,114 @@
+"""The policy of a retry: when there is another attempt, and after what time."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ._log import log
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+
+class IsRetryable(Protocol):
+    """Says whether an error is worth another attempt, as `is_retryable` does."""
+
+    def __call__(self, error: BaseException, /) -> bool:
+        """Say it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """What a hook is told about an attempt that has failed."""
+
+    number: int
+    """Which it was, from 0: the ``retry.attempt`` of the environ."""
+
+    attempts: int
+    """How many there are at most."""
+
+    error: BaseException
+    """SQLAlchemy's error, or the driver's if a framework has made a response of it."""
+
+    wait: float | None
+    """The seconds until the next attempt; None if there is none."""
+
+    obstacle: str | None
+    """Why there is none; None if there is one."""
+
+    environ: WSGIEnvironment | None
+    """The environ of the attempt; None for a job."""
+
+
+class RetryHook(Protocol):
+    """Is told about each attempt that failed, before the next one begins."""
+
+    def __call__(self, failed: FailedAttempt, /) -> object:
+        """Be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When there is another attempt, and after what time.  Lives as long as what it is for."""
+
+    attempts: int
+    wait: float
+    max_wait: float
+    is_retryable: IsRetryable
+    on_failed_attempt: RetryHook | None
+
+    def __post_init__(self) -> None:
+        """Refuse what could not work."""
+        if not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ValueError(f"attempts={self.attempts!r} has to be a whole number from 1.")
+        for name in ("wait", "max_wait"):
+            seconds = getattr(self, name)
+            if not isinstance(seconds, int | float) or not seconds >= 0:
+                raise ValueError(f"{name}={seconds!r} has to be a number of seconds, 0 or more.")
+        for name in ("is_retryable", "on_failed_attempt"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} has to be callable; this one is {function!r}.")
+
+    def obstacle(self, number: int) -> str | None:
+        """Say why there is no attempt after *number*, which begins at 0; None if there is one."""
+        return "it was the last attempt" if number + 1 >= self.attempts else None
+
+    def tell(self, what: str, failed: FailedAttempt) -> None:
+        """Tell of an attempt that has failed, and wait until it is time for the next.
+
+        Args:
+            what: Has failed, for the log.
+            failed: How.
+        """
+        then = f"not again: {failed.obstacle}" if failed.wait is None else f"again in {failed.wait:.3f} s"
+        log.warning(
+            "Attempt %d of %d of %s failed (%s); %s.", failed.number + 1, self.attempts, what, _name(failed.error), then
+        )
+        if self.on_failed_attempt is not None:
+            self.on_failed_attempt(failed)
+        if failed.wait is not None:
+            time.sleep(failed.wait)
+
+    def failed(
+        self, number: int, error: BaseException, obstacle: str | None, environ: WSGIEnvironment | None = None
+    ) -> FailedAttempt:
+        """Make the record of an attempt that has failed."""
+        obstacle = obstacle or self.obstacle(number)
+        wait = None if obstacle else self._backoff(number)
+        return FailedAttempt(number, self.attempts, error, wait, obstacle, environ)
+
+    def _backoff(self, number: int) -> float:
+        """Choose the seconds to wait, with full jitter: those who have met in a conflict should not meet again."""
+        return random.uniform(0, min(self.max_wait, self.wait * 2**number))
+
+
+def _name(error: BaseException) -> str:
+    """Name an error for the log, by its class and its driver's; the text may have values in it."""
+    cause = getattr(error, "orig", None)
+    return type(error).__name__ if cause is None else f"{type(error).__name__}: {type(cause).__name__}"

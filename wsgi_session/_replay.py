@@ -1,0 +1,135 @@
+"""A request body that can be read again: ``wsgi.input`` for each attempt."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING
+
+from . import _wsgi
+
+if TYPE_CHECKING:
+    from wsgiref.types import InputStream, WSGIEnvironment
+
+
+class RequestBody:
+    """What has been read of a request's body.  Lives as long as the request.
+
+    Nothing is read before the application reads it, and then just that: the client may not have sent more. What was
+    read is kept, on disk beyond a threshold, for the next attempt to read it first.
+    """
+
+    def __init__(self, environ: WSGIEnvironment, *, max_body: int, max_in_memory: int) -> None:
+        """Take over ``wsgi.input``.
+
+        Args:
+            environ: As the server has made it.
+            max_body: How many bytes are kept; what is longer cannot be read again.
+            max_in_memory: How many bytes are kept in memory.
+        """
+        self._source: InputStream = environ["wsgi.input"]
+        self._read = SpooledTemporaryFile[bytes](max_size=max_in_memory)
+        self._max_body = max_body
+        self._length = None if environ.get("wsgi.input_terminated") else _wsgi.request_length(environ)
+        self.is_whole = self._length is None or self._length <= max_body
+        self.size = 0
+
+    def reader(self) -> Reader:
+        """Return an input that begins at the beginning."""
+        return Reader(self)
+
+    def kept(self, position: int, read: Callable[[SpooledTemporaryFile[bytes]], bytes]) -> bytes:
+        """Read from what was read before.
+
+        Args:
+            position: Where to begin.
+            read: Such as ``lambda file: file.readline()``.
+        """
+        if position >= self.size:
+            return b""
+        self._read.seek(position)
+        return read(self._read)
+
+    def more(self, read: Callable[[InputStream, int], bytes], size: int) -> bytes:
+        """Read what nobody has read yet, and keep it.
+
+        Args:
+            read: Such as ``InputStream.read``, called with the input and the most that may be asked of it.
+            size: How many bytes are wanted; -1 for no limit.
+        """
+        left = -1 if self._length is None else max(0, self._length - self.size)
+        limit = max(size, left) if -1 in (size, left) else min(size, left)
+        chunk = read(self._source, limit) if limit else b""
+        if self.is_whole and self.size + len(chunk) > self._max_body:
+            self.is_whole = False
+            self._read.truncate(0)
+        if self.is_whole:
+            self._read.seek(0, io.SEEK_END)
+            self._read.write(chunk)
+        self.size += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Forget what was read."""
+        self._read.close()
+
+
+class Reader:
+    """The ``wsgi.input`` of one attempt (PEP 3333).  Lives as long as the attempt."""
+
+    def __init__(self, body: RequestBody) -> None:
+        """Begin at the beginning of *body*."""
+        self._body = body
+        self._position = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return at most *size* bytes, or all that is left."""
+        wanted = -1 if size is None or size < 0 else size
+        chunk = self._kept(lambda kept: kept.read(wanted))
+        if self._is_at_the_end and (wanted < 0 or len(chunk) < wanted):
+            chunk += self._more(_read, wanted, chunk)
+        return chunk
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Return a line, or at most *size* bytes of it."""
+        wanted = -1 if size is None or size < 0 else size
+        chunk = self._kept(lambda kept: kept.readline(wanted))
+        if self._is_at_the_end and not chunk.endswith(b"\n") and (wanted < 0 or len(chunk) < wanted):
+            chunk += self._more(_readline, wanted, chunk)
+        return chunk
+
+    def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """Return the lines that are left, or as many as make *hint* bytes."""
+        lines: list[bytes] = []
+        for line in self:
+            lines.append(line)
+            if hint is not None and 0 < hint <= sum(map(len, lines)):
+                break
+        return lines
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the lines."""
+        return iter(self.readline, b"")
+
+    @property
+    def _is_at_the_end(self) -> bool:
+        return self._position == self._body.size
+
+    def _kept(self, read: Callable[[SpooledTemporaryFile[bytes]], bytes]) -> bytes:
+        chunk = self._body.kept(self._position, read)
+        self._position += len(chunk)
+        return chunk
+
+    def _more(self, read: Callable[[InputStream, int], bytes], wanted: int, chunk: bytes) -> bytes:
+        more = self._body.more(read, wanted if wanted < 0 else wanted - len(chunk))
+        self._position += len(more)
+        return more
+
+
+def _read(source: InputStream, size: int) -> bytes:
+    return source.read(size)
+
+
+def _readline(source: InputStream, size: int) -> bytes:
+    return source.readline() if size < 0 else source.readline(size)

@@ -1,0 +1,324 @@
+"""The retry: a request, or a job, that is done again because its database has asked for it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from . import _attempt, _wsgi
+from ._conflict import is_retryable
+from ._lifetime import innermost, nearest_open
+from ._policy import IsRetryable, Policy, RetryHook
+from ._replay import RequestBody
+from ._start import HeldStart
+from .block import session_scope
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from sqlalchemy.orm import scoped_session
+
+    from ._attempt import Attempt
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RetryMiddleware:
+    """Answer a request again, from the start, when its database asks for it.  Lives as long as the application.
+
+    It belongs outside of the `SessionMiddleware`, so that each attempt has a new scope::
+
+        application = SessionMiddleware(application, Session, commit=on_unsafe_success)
+        application = RetryMiddleware(application)
+
+    A request is repeated only if nothing of its response was sent, and nothing was committed in the attempt, by any
+    session or connection, nor may have been: a connection that was lost during COMMIT, or one in AUTOCOMMIT. What an
+    attempt has done beside the database (a mail that was sent) cannot be seen: leave that to `on_commit`.
+
+    Each attempt has a copy of the environ as it was first received, with ``"retry.attempt"`` (from 0) and
+    ``"retry.attempts"`` in it, and reads the request body from its beginning. The environ that was received is updated
+    from the last attempt's. The first chunk of a response is taken when the application is called, for its transaction
+    may be committed with it.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        *,
+        attempts: int = 3,
+        wait: float = 0.05,
+        max_wait: float = 1.0,
+        is_retryable: IsRetryable = is_retryable,
+        retry_responses: bool = False,
+        exhausted: WSGIApplication | None = None,
+        on_failed_attempt: RetryHook | None = None,
+        max_body: int = 16 * 2**20,
+        max_in_memory: int = 2**18,
+    ) -> None:
+        """Wrap *app*.
+
+        Args:
+            app: A `SessionMiddleware`, or what leads to one.
+            attempts: How many there are at most, with the first.
+            wait: The most seconds before the second attempt; before each further one it is twice as much.
+            max_wait: The most seconds before any. What is waited is a random part of it.
+            is_retryable: Whether an error is worth another attempt.
+            retry_responses: Whether a 500 that a framework has made of such an error is, too: if that error was the
+                last thing that a database did, with no statement or savepoint after it. Each statement pays for it.
+            exhausted: A WSGI application that answers when the attempts have run out, and when a pool of connections
+                has, such as `service_unavailable`; the error is its ``environ["wsgi_session.error"]``. None to leave
+                the error to the server.
+            on_failed_attempt: Is told of each failed attempt.
+            max_body: The bytes of a request body up to which the request can be repeated.
+            max_in_memory: The bytes of it that are kept in memory; what is more is on disk.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: If a number is out of its range.
+        """
+        if not callable(app):
+            raise TypeError(f"RetryMiddleware wraps a WSGI application, which is callable; {app!r} is not.")
+        if exhausted is not None and not callable(exhausted):
+            raise TypeError(
+                f"exhausted has to be a WSGI application, such as 'service_unavailable', not {exhausted!r}."
+            )
+        self.app = app
+        self.exhausted = exhausted
+        self.max_body = max_body
+        self.max_in_memory = max_in_memory
+        self.policy = Policy(
+            attempts=attempts,
+            wait=wait,
+            max_wait=max_wait,
+            is_retryable=is_retryable,
+            on_failed_attempt=on_failed_attempt,
+        )
+        self.retry_responses = retry_responses
+        _attempt.listen()
+        if retry_responses:
+            _attempt.listen_to_statements()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        request = _Request(self, environ, start_response)
+        answer = _AGAIN
+        try:
+            for number in itertools.count():
+                answer = request.attempt(number)
+                if answer is not _AGAIN:
+                    break
+        finally:
+            if not isinstance(answer, _BegunBody):
+                request.body.close()
+        return answer
+
+
+def service_unavailable(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 503 with a Retry-After of one second: a WSGI application for ``RetryMiddleware(..., exhausted=...)``."""
+    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else b"The database is busy. Please try again.\n"
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "1"), ("Cache-Control", "no-store")]
+    start_response(f"503 {HTTPStatus.SERVICE_UNAVAILABLE.phrase}", headers)
+    return [body]
+
+
+def retrying(
+    registry: scoped_session[Any],
+    *,
+    attempts: int = 3,
+    wait: float = 0.05,
+    max_wait: float = 1.0,
+    is_retryable: IsRetryable = is_retryable,
+    on_failed_attempt: RetryHook | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run a function in a `session_scope`, and again in a new one when its database asks for it: a decorator for jobs.
+
+    ::
+
+        @retrying(Session, attempts=5)
+        def transfer(source: int, target: int, amount: int) -> None:
+            session = Session()
+            ...
+
+    It is run again on the terms of a `RetryMiddleware`: only if nothing was committed in the attempt, which is the rule
+    for a function that leaves the commit to its block.
+
+    Args:
+        registry: As for `session_scope`.
+        attempts: How many there are at most, with the first.
+        wait: The most seconds before the second attempt; before each further one it is twice as much.
+        max_wait: The most seconds before any. What is waited is a random part of it.
+        is_retryable: Whether an error is worth another attempt.
+        on_failed_attempt: Is told of each failed attempt.
+
+    Raises:
+        TypeError: If an argument is of another kind, or the function is a generator or ``async`` function.
+        ValueError: If a number is out of its range.
+    """
+    in_scope = session_scope(registry)
+    policy = Policy(
+        attempts=attempts,
+        wait=wait,
+        max_wait=max_wait,
+        is_retryable=is_retryable,
+        on_failed_attempt=on_failed_attempt,
+    )
+    _attempt.listen()
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        attempted = in_scope(function)
+
+        @functools.wraps(function)
+        def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
+            for number in itertools.count():
+                with _attempt.observed() as attempt:
+                    try:
+                        return attempted(*args, **kwargs)
+                    except Exception as error:
+                        if not policy.is_retryable(error):
+                            raise
+                        failed = policy.failed(number, error, attempt.obstacle)
+                        policy.tell(f"{function.__qualname__}()", failed)
+                        if failed.obstacle:
+                            raise
+            raise AssertionError
+
+        return repeated
+
+    return decorate
+
+
+_AGAIN: Iterable[bytes] = iter(())
+"""In place of an answer: there is to be another attempt."""
+
+
+class _Request:
+    """A request that is attempted.  Lives until something of a response goes on to the server."""
+
+    def __init__(self, middleware: RetryMiddleware, environ: WSGIEnvironment, start_response: StartResponse) -> None:
+        self.body = RequestBody(environ, max_body=middleware.max_body, max_in_memory=middleware.max_in_memory)
+        self._environ = environ
+        self._middleware = middleware
+        self._received = dict(environ)
+        self._start_response = start_response
+
+    def attempt(self, number: int) -> Iterable[bytes]:
+        """Make an attempt, and return what the server gets, or `_AGAIN`.
+
+        Raises:
+            BaseException: What the application has raised, if that is final.
+        """
+        environ = self._received | {
+            "retry.attempt": number,
+            "retry.attempts": self._middleware.policy.attempts,
+            "wsgi.input": self.body.reader(),
+        }
+        try:
+            with _attempt.observed() as attempt:
+                return self._answer(environ, attempt)
+        finally:
+            self._environ.update(environ, **{"wsgi.input": self._received["wsgi.input"]})
+
+    def _answer(self, environ: WSGIEnvironment, attempt: Attempt) -> Iterable[bytes]:
+        start = HeldStart(self._start_response)
+        body: Iterable[bytes] | None = None
+        try:
+            body = self._middleware.app(environ, start)
+            begun = self._begun(body, attempt)
+        except BaseException as error:
+            instead = self._instead(error, environ, attempt, start, body)
+            if instead is not None:
+                return instead
+            _wsgi.close_quietly(body)
+            raise
+        if self._middleware.retry_responses and attempt.last_error is not None and _is_error_page(start):
+            instead = self._instead(attempt.last_error, environ, attempt, start, body)
+            if instead is not None:
+                return instead
+        start.settle_or_close(body)
+        return begun
+
+    def _begun(self, body: Iterable[bytes], attempt: Attempt) -> Iterable[bytes]:
+        """Take the first chunk of *body*, if its transaction may be committed with it."""
+        if _wsgi.is_finished(body, self._received.get("wsgi.file_wrapper")) or not _wsgi.is_iterable(body):
+            return body
+        chunks = iter(body)
+        first = () if attempt.is_committed else tuple(itertools.islice(filter(None, chunks), 1))
+        return _BegunBody(body, itertools.chain(first, chunks), self.body)
+
+    def _instead(
+        self,
+        error: BaseException,
+        environ: WSGIEnvironment,
+        attempt: Attempt,
+        start: HeldStart,
+        body: Iterable[bytes] | None,
+    ) -> Iterable[bytes] | None:
+        """Decide what follows on an *error*.
+
+        Returns:
+            `_AGAIN`, or the answer in place of it; then *body* has been closed. None if the error is final.
+        """
+        middleware = self._middleware
+        if not isinstance(error, Exception):
+            return None
+        is_conflict = middleware.policy.is_retryable(error)
+        if is_conflict:
+            failed = middleware.policy.failed(environ["retry.attempt"], error, self._obstacle(attempt, start), environ)
+            if failed.obstacle is None:
+                _wsgi.close_quietly(body)
+            middleware.policy.tell(_wsgi.method_and_path(environ), failed)
+            if failed.obstacle is None:
+                return _AGAIN
+        if middleware.exhausted is None or start.is_settled or attempt.is_committed:
+            return None
+        if not is_conflict and not isinstance(error, PoolTimeoutError):
+            return None
+        _wsgi.close_quietly(body)
+        environ["wsgi_session.error"] = error
+        return middleware.exhausted(environ, self._start_response)
+
+    def _obstacle(self, attempt: Attempt, start: HeldStart) -> str | None:
+        """Say why this request cannot be repeated, or None."""
+        if start.is_settled:
+            return "some of the response was sent"
+        if not self.body.is_whole:
+            return "its request body is too long to be kept"
+        if (scope := nearest_open(innermost.get())) is not None:
+            return f"it runs inside of {scope!r}; RetryMiddleware belongs outside of the SessionMiddleware"
+        return attempt.obstacle
+
+
+class _BegunBody:
+    """A response whose first chunk has been taken.  Lives as long as the server holds it."""
+
+    __slots__ = ("_body", "_chunks", "_request_body")
+
+    def __init__(self, body: Iterable[bytes], chunks: Iterator[bytes], request_body: RequestBody) -> None:
+        self._body = body
+        self._chunks = chunks
+        self._request_body = request_body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Close the application's iterable, and forget the request body."""
+        try:
+            if close := getattr(self._body, "close", None):
+                close()
+        finally:
+            self._request_body.close()
+
+
+def _is_error_page(start: HeldStart) -> bool:
+    """Say whether the response is a 500, which a framework may have made of an error."""
+    return start.call is not None and start.call[0].startswith("500")
