@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
 from wsgi_session import RequestScopedSession
 
-from . import postgresql
+from . import mariadb, postgresql
 from .helpers import Base, enforce_foreign_keys
 from .machine import SYSTEM
 
@@ -73,16 +74,36 @@ def Session(engine: Engine) -> RequestScopedSession[SQLAlchemySession]:  # noqa:
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[object]:
+def postgresql_url() -> Iterator[URL]:
     """Return the address of a PostgreSQL database that is this run's own."""
     with postgresql.database() as url:
         yield url
 
 
 @pytest.fixture
-def postgresql_engine(postgresql_url: object) -> Iterator[Engine]:
+def postgresql_engine(postgresql_url: URL) -> Iterator[Engine]:
     """Return an engine with a pool of one on PostgreSQL, and empty tables."""
-    engine = create_engine(postgresql_url, pool_size=1, max_overflow=0, pool_timeout=0.2)  # type: ignore[arg-type]
+    with _engine_on(postgresql_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def mariadb_url() -> Iterator[URL]:
+    """Return the address of a MariaDB database that is this run's own."""
+    with mariadb.database() as url:
+        yield url
+
+
+@pytest.fixture
+def mariadb_engine(mariadb_url: URL) -> Iterator[Engine]:
+    """Return an engine with a pool of one on MariaDB, and empty tables."""
+    with _engine_on(mariadb_url) as engine:
+        yield engine
+
+
+@contextmanager
+def _engine_on(url: URL) -> Iterator[Engine]:
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.2)
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     yield engine

