@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -80,18 +81,18 @@ def postgresql_url() -> Iterator[URL]:
         yield url
 
 
-@pytest.fixture
-def postgresql_engine(postgresql_url: URL) -> Iterator[Engine]:
-    """Return an engine with a pool of one on PostgreSQL, and empty tables."""
-    with _engine_on(postgresql_url) as engine:
-        yield engine
-
-
 @pytest.fixture(scope="session")
 def mariadb_url() -> Iterator[URL]:
     """Return the address of a MariaDB database that is this run's own."""
     with mariadb.database() as url:
         yield url
+
+
+@pytest.fixture
+def postgresql_engine(postgresql_url: URL) -> Iterator[Engine]:
+    """Return an engine with a pool of one on PostgreSQL, and empty tables."""
+    with _engine_on(postgresql_url) as engine:
+        yield engine
 
 
 @pytest.fixture
@@ -101,10 +102,29 @@ def mariadb_engine(mariadb_url: URL) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.fixture
+def engine_by(new_engine: Callable[..., Engine], request: pytest.FixtureRequest) -> Iterator[Callable[..., Engine]]:
+    """Return a function that makes an engine with a pool of one and empty tables, by the name of its driver."""
+    with ExitStack() as stack:
+
+        def make(driver: str, **options: object) -> Engine:
+            database = driver.partition("+")[0]
+            if database == "sqlite":
+                return new_engine(**options)
+            url: URL = request.getfixturevalue(f"{database}_url")
+            only_for_pymysql = [] if driver.endswith("+pymysql") else ["ssl_disabled"]
+            url = url.set(drivername=driver).difference_update_query(only_for_pymysql)
+            return stack.enter_context(_engine_on(url, **options))
+
+        yield make
+
+
 @contextmanager
-def _engine_on(url: URL) -> Iterator[Engine]:
-    engine = create_engine(url, pool_size=1, max_overflow=0, pool_timeout=0.2)
-    Base.metadata.drop_all(engine)
+def _engine_on(url: URL, **options: Any) -> Iterator[Engine]:
+    engine = create_engine(url, **({"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2} | options))
     Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
     yield engine
     engine.dispose()

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
@@ -72,12 +72,14 @@ class Server(ABC):
     def create(self) -> None:
         """Make the data folder."""
         with self._log() as log:
-            subprocess.run(self.creation(), check=True, stdout=log, stderr=log, cwd=self.folder, **self._as_user())
+            run = subprocess.run(self.creation(), check=False, stdout=log, stderr=log, **self._in_folder())
+        if run.returncode:
+            raise self._failure()
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         with self._log() as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder, **self._as_user())
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self._in_folder())
         engine = create_engine(self.url, poolclass=NullPool)
         deadline = time.monotonic() + 30
         while True:
@@ -86,7 +88,7 @@ class Server(ABC):
                     return
             except OperationalError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"{self!r} did not start: {self._log_file.read_text()}") from None
+                    raise self._failure() from None
                 time.sleep(0.05)
 
     def stop(self) -> None:
@@ -101,7 +103,7 @@ class Server(ABC):
         """End the server if it is running, and give its port back."""
         with self._port:
             if hasattr(self, "process") and self.process.poll() is None:
-                self.stop()
+                self.crash()  # the data goes with it
 
     def _end(self, how: signal.Signals) -> None:
         self.process.send_signal(how)
@@ -110,17 +112,16 @@ class Server(ABC):
         finally:
             self.process.kill()
 
-    @property
-    def _log_file(self) -> Path:
-        return self.folder / "log"
+    def _log(self) -> BinaryIO:
+        return (self.folder / "log").open("ab")
 
-    def _log(self) -> Any:
-        return self._log_file.open("ab")
+    def _failure(self) -> RuntimeError:
+        return RuntimeError(f"{type(self).__name__} did not start:\n{(self.folder / 'log').read_text()}")
 
-    def _as_user(self) -> dict[str, Any]:
+    def _in_folder(self) -> dict[str, Any]:
         if os.getuid():
-            return {}
-        return {"user": _NOBODY.pw_uid, "group": _NOBODY.pw_gid, "extra_groups": []}
+            return {"cwd": self.folder}
+        return {"cwd": self.folder, "user": _NOBODY.pw_uid, "group": _NOBODY.pw_gid, "extra_groups": []}
 
 
 S = TypeVar("S", bound=Server)

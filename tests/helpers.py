@@ -6,11 +6,12 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
-from sqlalchemy import Engine, ForeignKey, ForeignKeyConstraint, String, create_engine, event, select
+from sqlalchemy import URL, Engine, ForeignKey, ForeignKeyConstraint, String, create_engine, event, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.pool import NullPool
@@ -61,8 +62,18 @@ def orphan() -> Letter:
 
 def words(engine: Engine) -> list[str]:
     """Read what has been committed, on a connection that is not the pool's."""
-    with create_engine(engine.url, poolclass=NullPool).connect() as connection:
+    with beside(engine).connect() as connection:
         return list(connection.scalars(select(Word.text).order_by(Word.id)))
+
+
+def beside(engine: Engine) -> Engine:
+    """Return an engine on the same database that keeps no connections."""
+    return _unpooled(engine.url)
+
+
+@cache
+def _unpooled(url: URL) -> Engine:
+    return create_engine(url, poolclass=NullPool)
 
 
 def is_clean(engine: Engine) -> bool:

@@ -38,6 +38,7 @@ def _has_mariadb() -> bool:
 SYSTEM: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
     "mariadb": _has_mariadb,
+    "mysqlclient": lambda: find_spec("MySQLdb") is not None,
     "postgresql": _has_postgresql,
     "redis": lambda: shutil.which("redis-server") is not None,
 }
