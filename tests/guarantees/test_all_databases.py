@@ -95,7 +95,6 @@ def cut(session: Any) -> None:
     number, kill = {
         "postgresql": ("pg_backend_pid()", "SELECT pg_terminate_backend({}, 5000)"),
         "mariadb": ("connection_id()", "KILL {}"),
-        "mysql": ("connection_id()", "KILL {}"),
     }[engine.dialect.name]
     found = session.scalar(text(f"SELECT {number}"))
     with beside(engine).connect() as connection:
@@ -312,7 +311,7 @@ def test_a_commit_that_mariadb_refuses() -> None:
 
 @on_every_server
 def test_a_server_that_crashes(driver: str) -> None:
-    """No success is sent for what the server lost, and when it is back so is the application."""
+    """No success is sent for what the server lost, and when it is back the application is, too."""
     with {"postgresql": postgresql.server, "mariadb": mariadb.server}[database_of(driver)]() as server:
         engine = create_engine(server.url, pool_size=1, max_overflow=0)
         Base.metadata.create_all(engine)
@@ -618,6 +617,28 @@ def test_a_stream_of_rows(opened_in: str, leave: Any, engine: Engine) -> None:
     assert exchange.chunks == [row.encode() for row in before][: len(exchange.chunks)]
     assert len(exchange.chunks) == {reads: 100, leaves: 2, never_reads: 0, drops: 2}[leave]
     assert_the_next_is_right(engine, *before)
+
+
+@on_every_server
+def test_a_connection_that_is_cut_in_mid_stream(engine: Engine) -> None:
+    """The response is whole, for it needs the database no more; only the log hears of it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "committed")
+        answer(start_response)
+
+        def body() -> Iterator[bytes]:
+            yield b"1"
+            all_words(environ[KEY])
+            cut(environ[KEY])
+            yield b"2"
+
+        return body()
+
+    exchange = request(SessionMiddleware(app, sessionmaker(engine), commit=on_success), "POST")
+
+    assert exchange.body == b"12"
+    assert_the_next_is_right(engine, "committed")
 
 
 @on_every_database
