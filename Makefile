@@ -2,6 +2,7 @@
 # make test    run the tests
 # make check   lint, types and layers
 # make mutants show that the tests of the guarantees can fail
+# make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
 # make test-all run what takes longer than a change should
 # make clean   remove what these have made
 
@@ -11,9 +12,10 @@ PYTEST ?= pytest
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+BENCHMARKS ?= slow_clients
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test test-all check mutants clean
+.PHONY: demo test test-all check mutants bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -26,6 +28,9 @@ test-all: $(VENV)/.test
 
 mutants: $(VENV)/.test
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+bench: .venvs/bench/.bench
+	@for name in $(BENCHMARKS); do .venvs/bench/bin/python -m benchmarks.$$name || exit; done
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
@@ -52,4 +57,10 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.check: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+.venvs/bench/.bench: $(METADATA)
+	$(PYTHON) -m venv .venvs/bench
+	.venvs/bench/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	.venvs/bench/bin/python -m pip install --quiet --editable . --group bench
 	@touch $@

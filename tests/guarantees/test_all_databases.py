@@ -444,7 +444,7 @@ def test_a_base_exception_in_the_middle_of_a_statement(driver: str, engine: Engi
     def time_out(*of_the_signal: Any) -> None:
         raise SystemExit
 
-    app = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)  # type: ignore[assignment]
+    app = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)
     before = signal.signal(signal.SIGALRM, time_out)
     try:
         with pytest.raises(SystemExit):
@@ -573,7 +573,7 @@ def test_two_databases_in_one_request(own: str, postgresql_engine: Engine, maria
     def committed() -> list[list[str]]:
         return [words(postgresql_engine), words(mariadb_engine)]
 
-    app = SessionMiddleware(app, Own, commit=on_success)  # type: ignore[assignment]
+    app = SessionMiddleware(app, Own, commit=on_success)
     with pytest.raises(PartialCommitError if own == "postgresql" else IntegrityError):
         request(app, path="/refused")
     after_the_failure = committed()

@@ -1,0 +1,194 @@
+"""What thirty slow clients do to everybody else.
+
+Thirty clients read 8 MB at 1 MB/s each, from a handler that did one SELECT, by a server with a thread for each and a
+pool of five connections. Meanwhile four ordinary clients make small requests that need the database, too. If a response
+keeps its connection while it is being read, five slow clients are all it takes: nobody else gets one, and what they see
+is the pool's ``TimeoutError``, here as a 503.
+
+    python -m benchmarks.slow_clients           # every setup, in about two minutes
+    python -m benchmarks.slow_clients django    # one, by its name in benchmarks/setups.py
+
+What the columns say:
+
+- *slow clients served*: the others met a pool timeout;
+- *alone*: ordinary requests answered in a second, before the slow clients came;
+- *beside*: the same, while they were reading; *ratio*, this by that;
+- *pool timeouts*: those of ordinary requests, while they were reading.
+
+The server is gunicorn with its *gthread* worker, in a process of its own. The buffers of its sockets are small, so that
+it is the client that reads slowly, and not the kernel for it.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from . import setups
+
+BUFFER = 64 * 1024
+SLOW, ORDINARY = 30, 4
+"""How many clients there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of a server."""
+
+    size: int
+    """Of the body that the slow clients read, in bytes."""
+
+    rate: int
+    """At which each reads it, in bytes a second."""
+
+    pool_timeout: float
+    """How long a request waits for a connection, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What ordinary clients got."""
+
+    answered: int
+    timeouts: int
+    seconds: float
+
+    @property
+    def throughput(self) -> float:
+        """Answered requests a second."""
+        return self.answered / self.seconds
+
+
+def measure(setup: str, load: Load, alone: float = 4.0) -> tuple[int, Tally, Tally]:
+    """Let ordinary clients work alone for *alone* seconds, then beside slow ones until one of these is nearly through.
+
+    Returns:
+        How many slow clients were served, and what the ordinary ones got.
+    """
+    with served(setup, load) as port:
+        ordinary(port, lasting(1))  # until every thread of the server has begun
+        before = ordinary(port, lasting(alone))
+        with slow_clients(port, load) as (statuses, nearly):
+            beside = ordinary(port, lambda made: not nearly.is_set())
+    return statuses.count(200), before, beside
+
+
+def lasting(seconds: float) -> Callable[[int], bool]:
+    """Return what says that an ordinary client goes on, until *seconds* have passed."""
+    end = time.monotonic() + seconds
+    return lambda made: time.monotonic() < end
+
+
+def ordinary(port: int, goes_on: Callable[[int], bool]) -> Tally:
+    """Make small requests, one after the other by each client.
+
+    Args:
+        port: Of the server.
+        goes_on: Is asked, with the number of requests a client has made, whether it makes another.
+    """
+    began = time.monotonic()
+    with ThreadPoolExecutor(ORDINARY) as clients:
+        statuses = [
+            status for made in clients.map(_requests, [port] * ORDINARY, [goes_on] * ORDINARY) for status in made
+        ]
+    assert set(statuses) <= {200, 503}, statuses
+    return Tally(statuses.count(200), statuses.count(503), time.monotonic() - began)
+
+
+def _requests(port: int, goes_on: Callable[[int], bool]) -> list[int]:
+    statuses: list[int] = []
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    while goes_on(len(statuses)):
+        connection.request("GET", "/small")
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+    connection.close()
+    return statuses
+
+
+@contextmanager
+def slow_clients(port: int, load: Load) -> Iterator[tuple[list[int], threading.Event]]:
+    """Have clients read slowly for as long as the block lasts.
+
+    Yields:
+        The statuses that they were answered with, and what is set when one of them has read three quarters.
+    """
+    leave, nearly = threading.Event(), threading.Event()
+    with ThreadPoolExecutor(SLOW) as clients:
+        answers: list[Future[int]] = [Future() for _ in range(SLOW)]
+        reading = [clients.submit(_read_slowly, port, load, answer, nearly, leave) for answer in answers]
+        try:
+            yield [answer.result(60) for answer in answers], nearly
+        finally:
+            leave.set()
+    for client in reading:
+        client.result()
+
+
+def _read_slowly(port: int, load: Load, answer: Future[int], nearly: threading.Event, leave: threading.Event) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+        answer.set_result(int(connection.recv(4096).split()[1]))
+        began, received = time.monotonic(), 0
+        while not leave.wait(max(0, began + received / load.rate - time.monotonic())):
+            chunk = connection.recv(BUFFER // 2)
+            if not chunk:
+                return
+            received += len(chunk)
+            if received > load.size * 3 / 4:
+                nearly.set()
+
+
+@contextmanager
+def served(setup: str, load: Load) -> Iterator[int]:
+    """Serve *setup* for as long as the block lasts, and yield the port."""
+    sizes = {"/big": load.size, "/small": 10}
+    with TemporaryDirectory() as folder, socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)  # its connections inherit it
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        arguments = (setup, f"sqlite:///{folder}/app.db", load.pool_timeout, sizes)
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--log-level", "warning", "--no-control-socket"),
+            *("--worker-class", "gthread", "--threads", str(SLOW + ORDINARY + 2)),
+            *("--bind", f"fd://{listener.fileno()}", f"benchmarks.setups:application{arguments!r}"),
+        ]
+        server = subprocess.Popen(command, pass_fds=[listener.fileno()], cwd=Path(__file__).parent.parent)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.send_signal(signal.SIGQUIT)  # at once, whoever is still reading
+            try:
+                server.wait(10)
+            finally:
+                server.kill()
+
+
+def main(names: list[str]) -> None:
+    """Measure the setups, and print a line for each."""
+    load = Load(size=8 * 1024 * 1024, rate=1024 * 1024, pool_timeout=1.0)
+    print(f"{'setup':22} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'pool timeouts':>14}")
+    for name in names or setups.SETUPS:
+        served_slowly, before, beside = measure(name, load)
+        throughputs = f"{before.throughput:7.0f}/s {beside.throughput:7.0f}/s"
+        ratio = beside.throughput / before.throughput
+        print(f"{name:22} {served_slowly:>14} of {SLOW} {throughputs} {ratio:7.2f} {beside.timeouts:>14}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
