@@ -58,7 +58,8 @@ class Life(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(prefix="wsgi_session_")
         self.engine = create_engine(f"sqlite:///{Path(self.folder.name)}/life.db", pool_size=50)
         Base.metadata.create_all(self.engine)
-        self.Session = RequestScopedSession(sessionmaker(self.engine))
+        # A flush would hold SQLite's only lock for writing until its request commits: the others would wait in vain.
+        self.Session = RequestScopedSession(sessionmaker(self.engine, autoflush=False))
         self.committed: list[str] = []
         self.ended: list[Any] = []
         self.sessions: list[Any] = []
