@@ -121,13 +121,11 @@ class Server(ABC):
     def _in_folder(self) -> dict[str, Any]:
         if os.getuid():
             return {"cwd": self.folder}
-        return {"cwd": self.folder, "user": _NOBODY.pw_uid, "group": _NOBODY.pw_gid, "extra_groups": []}
+        nobody = _nobody()
+        return {"cwd": self.folder, "user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
 S = TypeVar("S", bound=Server)
-
-_NOBODY = pwd.getpwnam("nobody")
-"""Whom root becomes, for database servers refuse to be run by root."""
 
 
 @contextmanager
@@ -137,7 +135,7 @@ def running(kind: type[S], options: dict[str, Any]) -> Iterator[S]:
         folder = Path(tempfile.mkdtemp(prefix="wsgi_session_"))
         stack.callback(shutil.rmtree, folder)
         if not os.getuid():
-            os.chown(folder, _NOBODY.pw_uid, _NOBODY.pw_gid)
+            os.chown(folder, _nobody().pw_uid, _nobody().pw_gid)
         server = kind(folder, options)
         stack.callback(server.close)
         server.create()
@@ -167,3 +165,8 @@ def _database_in(kind: type[Server], server_url: URL) -> Iterator[URL]:
     finally:
         with engine.connect() as connection:
             kind.drop(connection, name)
+
+
+def _nobody() -> pwd.struct_passwd:
+    """Return whom root becomes, for database servers refuse to be run by root."""
+    return pwd.getpwnam("nobody")

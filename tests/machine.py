@@ -25,21 +25,22 @@ def mariadb_program() -> str | None:
     return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
 
 
-def _has_postgresql() -> bool:
-    return bool(os.environ.get("WSGI_SESSION_TEST_PG")) or postgresql_binaries() is not None
+def _has_postgresql_server() -> bool:
+    return postgresql_binaries() is not None
 
 
-def _has_mariadb() -> bool:
-    return bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or bool(
-        mariadb_program() and shutil.which("mariadb-install-db")
-    )
+def _has_mariadb_server() -> bool:
+    return mariadb_program() is not None and shutil.which("mariadb-install-db") is not None
 
 
 SYSTEM: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
-    "mariadb": _has_mariadb,
+    "mariadb": lambda: bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or _has_mariadb_server(),
+    "mariadb-server": _has_mariadb_server,
     "mysqlclient": lambda: find_spec("MySQLdb") is not None,
     "postgresql": _has_postgresql,
     "redis": lambda: shutil.which("redis-server") is not None,
+    "postgresql": lambda: bool(os.environ.get("WSGI_SESSION_TEST_PG")) or _has_postgresql_server(),
+    "postgresql-server": _has_postgresql_server,
 }
-"""Each thing that a check may need, and whether it is here."""
+"""Each thing that a check may need, and whether it is here; a ``-server`` is one to start, to kill and to configure."""

@@ -278,7 +278,7 @@ def test_a_commit_of_the_applications_that_fails(driver: str, engine: Engine) ->
     assert_the_next_is_right(engine)
 
 
-@needs_mariadb
+@pytest.mark.system("mariadb-server")
 def test_a_commit_that_mariadb_refuses() -> None:
     """A server that has become read-only refuses the COMMIT of what was written before; nothing of it stays."""
     with mariadb.server() as server:
@@ -309,10 +309,16 @@ def test_a_commit_that_mariadb_refuses() -> None:
         engine.dispose()
 
 
-@on_every_server
-def test_a_server_that_crashes(driver: str) -> None:
+@pytest.mark.parametrize(
+    "new_server",
+    [
+        pytest.param(postgresql.server, marks=pytest.mark.system("postgresql-server"), id="postgresql"),
+        pytest.param(mariadb.server, marks=pytest.mark.system("mariadb-server"), id="mariadb"),
+    ],
+)
+def test_a_server_that_crashes(new_server: Any) -> None:
     """No success is sent for what the server lost, and when it is back the application is, too."""
-    with {"postgresql": postgresql.server, "mariadb": mariadb.server}[database_of(driver)]() as server:
+    with new_server() as server:
         engine = create_engine(server.url, pool_size=1, max_overflow=0)
         Base.metadata.create_all(engine)
 
