@@ -38,9 +38,8 @@ SYSTEM: dict[str, Callable[[], bool]] = {
     "mariadb": lambda: bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or _has_mariadb_server(),
     "mariadb-server": _has_mariadb_server,
     "mysqlclient": lambda: find_spec("MySQLdb") is not None,
-    "postgresql": _has_postgresql,
-    "redis": lambda: shutil.which("redis-server") is not None,
     "postgresql": lambda: bool(os.environ.get("WSGI_SESSION_TEST_PG")) or _has_postgresql_server(),
     "postgresql-server": _has_postgresql_server,
+    "redis": lambda: shutil.which("redis-server") is not None,
 }
 """Each thing that a check may need, and whether it is here; a ``-server`` is one to start, to kill and to configure."""
