@@ -70,10 +70,10 @@ class Policy:
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not seconds >= 0:
                 raise ValueError(f"{name}={seconds!r} has to be a number of seconds, 0 or more.")
-        for name in ("is_retryable", "on_failed_attempt"):
-            function = getattr(self, name)
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} has to be callable; this one is {function!r}.")
+        if not callable(self.is_retryable):
+            raise TypeError(f"is_retryable has to be callable; this one is {self.is_retryable!r}.")
+        if self.on_failed_attempt is not None and not callable(self.on_failed_attempt):
+            raise TypeError(f"on_failed_attempt has to be callable; this one is {self.on_failed_attempt!r}.")
 
     def obstacle(self, number: int) -> str | None:
         """Say why there is no attempt after *number*, which begins at 0; None if there is one."""

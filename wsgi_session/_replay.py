@@ -29,7 +29,8 @@ class RequestBody:
             max_in_memory: How many bytes are kept in memory.
         """
         self._source: InputStream = environ["wsgi.input"]
-        self._read = SpooledTemporaryFile[bytes](max_size=max_in_memory)
+        self._read: SpooledTemporaryFile[bytes] | None = None
+        self._max_in_memory = max_in_memory
         self._max_body = max_body
         self._length = None if environ.get("wsgi.input_terminated") else _wsgi.request_length(environ)
         self.is_whole = self._length is None or self._length <= max_body
@@ -46,7 +47,7 @@ class RequestBody:
             position: Where to begin.
             read: Such as ``lambda file: file.readline()``.
         """
-        if position >= self.size:
+        if self._read is None or position >= self.size:
             return b""
         self._read.seek(position)
         return read(self._read)
@@ -61,18 +62,27 @@ class RequestBody:
         left = -1 if self._length is None else max(0, self._length - self.size)
         limit = max(size, left) if -1 in (size, left) else min(size, left)
         chunk = read(self._source, limit) if limit else b""
-        if self.is_whole and self.size + len(chunk) > self._max_body:
-            self.is_whole = False
-            self._read.truncate(0)
-        if self.is_whole:
-            self._read.seek(0, io.SEEK_END)
-            self._read.write(chunk)
         self.size += len(chunk)
+        if self.is_whole and self.size > self._max_body:
+            self.is_whole = False
+            self.close()
+        if self.is_whole and chunk:
+            self._keep(chunk)
         return chunk
 
     def close(self) -> None:
         """Forget what was read."""
-        self._read.close()
+        if self._read is not None:
+            self._read.close()
+            self._read = None
+
+    __del__ = close  # of a response that a server has dropped
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._read is None:
+            self._read = SpooledTemporaryFile(max_size=self._max_in_memory)  # noqa: SIM115  # closed by `close`
+        self._read.seek(0, io.SEEK_END)
+        self._read.write(chunk)
 
 
 class Reader:

@@ -88,6 +88,9 @@ class RetryMiddleware:
             raise TypeError(
                 f"exhausted has to be a WSGI application, such as 'service_unavailable', not {exhausted!r}."
             )
+        for name, size in (("max_body", max_body), ("max_in_memory", max_in_memory)):
+            if not isinstance(size, int) or size < 0:
+                raise ValueError(f"{name}={size!r} has to be a number of bytes, 0 or more.")
         self.app = app
         self.exhausted = exhausted
         self.max_body = max_body
