@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from typing import Any
 
 from sqlalchemy import Engine
+
+from tests.helpers import Word
 
 
 class Lock:
@@ -35,3 +39,21 @@ class Lock:
     def close(self) -> None:
         """Let go for good."""
         self._connection.close()
+
+
+class Meeting:
+    """Has two requests meet in their first attempts, so that they are in each other's way.  Lives as long as a test."""
+
+    def __init__(self) -> None:
+        self._barrier = threading.Barrier(2)
+
+    def wait(self, attempt: int) -> None:
+        """Wait for the other one, in a first attempt."""
+        if attempt == 0:
+            self._barrier.wait(timeout=20)
+
+
+def increment(session: Any, number: int) -> None:
+    """Read the number that a word is, and write the next one."""
+    word = session.get(Word, number)
+    word.text = str(int(word.text) + 1)

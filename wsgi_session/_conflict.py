@@ -18,6 +18,10 @@ too long, a deadlock, and the last two for the branch of a two-phase transaction
 SQLITE_CODES = frozenset({5, 6})
 """SQLite's primary result codes ``SQLITE_BUSY`` and ``SQLITE_LOCKED``."""
 
+XAER_RMFAIL = 1399
+"""MySQL's and MariaDB's for a command that does not go with the state of a two-phase transaction: a conflict has doomed
+it, and SQLAlchemy's rollback begins with ``XA END``.  Then the conflict is what the error was raised in."""
+
 MYSQL_DRIVERS = frozenset({"MySQLdb", "asyncmy", "aiomysql", "cymysql", "mariadb", "mysql", "pymysql"})
 
 
@@ -33,23 +37,33 @@ def is_retryable(error: BaseException) -> bool:
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, PartialCommitError):
-        if isinstance(cause, DBAPIError):
-            return not cause.connection_invalidated and _asks_again(cause.orig)
+        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+            return False
         if _asks_again(cause):
             return True
-        cause = cause.__cause__
+        cause = cause.__context__ if _mysql_code(cause) == XAER_RMFAIL else cause.__cause__
     return False
 
 
 def _asks_again(error: Any) -> bool:
     """Judge an error of a driver: psycopg, psycopg2, asyncpg, pg8000; those of MySQL and MariaDB; sqlite3."""
-    arguments: tuple[Any, ...] = getattr(error, "args", ())
-    first = arguments[0] if arguments else None
-    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    if isinstance(first, dict):  # pg8000
-        sqlstate = first.get("C")
-    if sqlstate in SQLSTATES:
-        return True
-    if type(error).__module__.partition(".")[0] in MYSQL_DRIVERS:
-        return getattr(error, "errno", first) in MYSQL_CODES
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_CODES
+    return (
+        _sqlstate(error) in SQLSTATES
+        or _mysql_code(error) in MYSQL_CODES
+        or getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_CODES
+    )
+
+
+def _sqlstate(error: Any) -> str | None:
+    first = _first_argument(error)
+    of_pg8000 = first.get("C") if isinstance(first, dict) else None
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or of_pg8000
+
+
+def _mysql_code(error: Any) -> Any:
+    is_one = type(error).__module__.partition(".")[0] in MYSQL_DRIVERS
+    return getattr(error, "errno", _first_argument(error)) if is_one else None
+
+
+def _first_argument(error: Any) -> Any:
+    return error.args[0] if error.args else None
