@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,11 @@ settings.register_profile("long", _unhurried, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 _must_run_all = os.environ.get("REQUIRE") == "all"
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector from what has been imported by now: tests call it hundreds of times."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

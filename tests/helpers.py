@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
@@ -71,7 +71,7 @@ def beside(engine: Engine) -> Engine:
     return _unpooled(engine.url)
 
 
-@cache
+@lru_cache(maxsize=8)
 def _unpooled(url: URL) -> Engine:
     return create_engine(url, poolclass=NullPool)
 
