@@ -103,8 +103,8 @@ class Response:
             scope.show()
         try:
             try:
-                if close := getattr(self._body, "close", None):
-                    close()
+                if hasattr(self._body, "close"):
+                    self._body.close()
             finally:
                 self._drop_body()
         except BaseException as error:

@@ -58,12 +58,13 @@ def is_file(body: object, file_wrapper: Any) -> bool:
         file_wrapper: ``environ["wsgi.file_wrapper"]`` as it was before the application was called.
 
     A server recognises its wrapper by its class; where ``wsgi.file_wrapper`` is a plain function, as in uWSGI, by the
-    identity of the file itself. Either way it has to be handed on as it is. A real file answers ``fileno()``.
+    identity of the file itself. Either way it has to be handed on as it is. A real file answers ``fileno()``. A wrapper
+    that does not show its file, such as bjoern's, is taken for one around a real file.
     """
     if file_wrapper is None:
         return False
     if isinstance(file_wrapper, type):
-        return isinstance(body, file_wrapper) and _has_descriptor(body)
+        return isinstance(body, file_wrapper) and (_has_descriptor(body) or not _shows_file(body))
     return hasattr(body, "read") and _has_descriptor(body)
 
 
@@ -85,6 +86,10 @@ def close_quietly(body: object) -> None:
 def is_iterable(body: object) -> bool:
     """Say whether ``iter(body)`` has anything to call."""
     return hasattr(body, "__iter__") or hasattr(body, "__getitem__")
+
+
+def _shows_file(body: object) -> bool:
+    return any(hasattr(body, name) for name in ("fileno", "filelike", "file"))
 
 
 def _has_descriptor(body: object) -> bool:

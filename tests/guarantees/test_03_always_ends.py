@@ -235,6 +235,44 @@ def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, e
         gc.enable()
 
 
+def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
+    """A generator inside of a body whose close() does not close it is collected in the scope, and finds its session."""
+    sessions: list[Any] = []
+
+    class Body:
+        def __init__(self) -> None:
+            self._chunks = self._generate()
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self
+
+        def __next__(self) -> bytes:
+            return next(self._chunks)
+
+        def close(self) -> None:
+            pass
+
+        @staticmethod
+        def _generate() -> Iterator[bytes]:
+            try:
+                sessions.append(Session())
+                yield b"one"
+            finally:
+                sessions.append(Session())
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Body()
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    exchange.step()
+
+    exchange.close()
+
+    assert len(sessions) == 2
+    assert sessions[0] is sessions[1]
+
+
 def test_a_close_while_a_step_is_running_is_left_to_that_step(Session: Any, engine: Engine) -> None:
     """``close()`` from another thread returns at once; the step ends the scope when it is done."""
     in_step, go_on = threading.Event(), threading.Event()
