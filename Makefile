@@ -1,6 +1,7 @@
 # make demo    run the demo (PORT=8123 chooses the port)
 # make test    run the tests
 # make check   lint, types and layers
+# make servers compare the servers, and write docs/servers.md
 # make mutants show that the tests of the guarantees can fail
 # make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
 # make test-all run what takes longer than a change should
@@ -16,6 +17,7 @@ BENCHMARKS ?= slow_clients
 METADATA := setup.cfg pyproject.toml
 
 .PHONY: demo test test-all check mutants bench clean
+.PHONY: demo test test-all check mutants servers clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -31,6 +33,8 @@ mutants: $(VENV)/.test
 
 bench: .venvs/bench/.bench
 	@for name in $(BENCHMARKS); do .venvs/bench/bin/python -m benchmarks.$$name || exit; done
+servers: $(VENV)/.test
+	@$(BIN)/python -m tests.servers
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -33,7 +34,13 @@ def _has_mariadb_server() -> bool:
     return mariadb_program() is not None and shutil.which("mariadb-install-db") is not None
 
 
+def _has_apache() -> bool:
+    return Path("/usr/sbin/apache2").exists() and Path("/usr/lib/apache2/modules/mod_wsgi.so").exists()
+
+
 SYSTEM: dict[str, Callable[[], bool]] = {
+    "apache": _has_apache,
+    "bjoern": lambda: importlib.util.find_spec("bjoern") is not None,
     "chromium": lambda: shutil.which("chromium") is not None,
     "mariadb": lambda: bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or _has_mariadb_server(),
     "mariadb-server": _has_mariadb_server,
