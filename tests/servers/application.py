@@ -1,10 +1,8 @@
-"""The application that every server serves: a path for each behaviour, bare and wrapped, and a log of what it saw.
+"""The application that every server serves: a path for each behaviour, bare and wrapped, and a journal of what it saw.
 
 It runs in the server's process. ``/bare/...`` is the application alone, ``/default/...`` and ``/rule/...`` are the same
 behind a `SessionMiddleware` without and with a commit rule. What the client sees is the same for all three. What the
-client cannot see goes to a file, one line of JSON for each step of each request.
-
-The folder is named by the variable ``SERVED_FOLDER``. A file there whose name is that of a request opens its gate.
+client cannot see goes to the journal.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 from wsgiref.util import shift_path_info
 
@@ -33,21 +30,13 @@ from wsgi_session import (
     on_unsafe_success,
 )
 
-FOLDER = Path(os.environ["SERVED_FOLDER"])
+from .journal import FOLDER, PATIENCE, note, wait
+
 KEY = "sqlalchemy.session"
-PATIENCE = 10.0
-"""How long, in seconds, a request waits for the client to open its gate."""
 PATIENCE_OF_TWO = float(os.environ.get("SERVED_PATIENCE", PATIENCE))
 """How long, in seconds, one of two requests waits for the other to begin."""
 
 Registry = RequestScopedSession[Session]
-
-_log = os.open(FOLDER / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-
-
-def note(name: str, step: str, right: bool = True, **more: object) -> None:
-    """Log a step of the request called *name*, and whether all was as it has to be."""
-    os.write(_log, json.dumps({"name": name, "step": step, "right": right, **more}).encode() + b"\n")
 
 
 def is_outside() -> bool:
@@ -98,18 +87,6 @@ class Request:
         """Be ready for what was written to be rolled back."""
         if self.registry is not None:
             self.registry().info["rows"] = 0
-
-    def wait(self) -> None:
-        """Wait until the client opens the gate."""
-        note(self.name, "waits")
-        wait_for(FOLDER / self.name)
-
-
-def wait_for(gate: Path) -> None:
-    """Wait until a file is there, or patience is at its end."""
-    deadline = time.monotonic() + PATIENCE
-    while not gate.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
 
 
 class Body:
@@ -242,7 +219,7 @@ def a_body_that_nobody_reads(request: Request, start_response: Any) -> Iterable[
         try:
             request.touch("chunk")
             yield b"." * 50_000
-            request.wait()
+            wait(request.name)
             for _ in range(40):
                 request.touch("chunk")
                 yield b"." * 50_000
@@ -294,7 +271,7 @@ def a_body_during_a_stop(request: Request, start_response: Any) -> Iterable[byte
     def chunks() -> Generator[bytes]:
         request.touch("chunk 0")
         yield b"0123456789"
-        request.wait()
+        wait(request.name)
         for number in range(1, 4):
             request.touch(f"chunk {number}")
             yield b"0123456789"

@@ -77,34 +77,34 @@ def wait_until(is_so: Callable[[], bool], patience: float) -> bool:
 
 
 @contextmanager
-def running(server: Server, folder: Path) -> Iterator[Process]:
-    """Run *server* for as long as the block lasts.
+def running(server: Server, folder: Path, **variables: str) -> Iterator[Process]:
+    """Run *server* for as long as the block lasts, with variables in its environment.
 
     The server and its workers are a process group of their own, which is killed at the end whatever has happened.
     """
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     (folder / "file").write_bytes(FILE)
-    process = _started(server, folder)
+    process = _started(server, folder, variables)
     try:
         yield process
     finally:
         _kill(process.popen)
 
 
-def _started(server: Server, folder: Path) -> Process:
+def _started(server: Server, folder: Path, variables: dict[str, str]) -> Process:
     """Start *server*; on another port if somebody was faster on the first."""
     for _ in range(3):
-        process = _spawned(server, Place(free_port(), folder))
+        process = _spawned(server, Place(free_port(), folder), variables)
         if _is_ready(process):
             return process
         _kill(process.popen)
     raise RuntimeError(f"{server.name} did not start: {process.output()}")
 
 
-def _spawned(server: Server, place: Place) -> Process:
+def _spawned(server: Server, place: Place, variables: dict[str, str]) -> Process:
     environ = {name: value for name, value in os.environ.items() if name not in UNMEASURED}
-    environ |= {"SERVED_FOLDER": str(place.folder), "PYTHONPATH": str(ROOT)}
+    environ |= {"SERVED_FOLDER": str(place.folder), "PYTHONPATH": str(ROOT), **variables}
     if Difference.ONE_AT_A_TIME in server.differences(Behaviour.PAIR):
         environ["SERVED_PATIENCE"] = "1"
     with (place.folder / "output").open("ab") as output:

@@ -77,12 +77,16 @@ class Limit:
     line: str
 
 
+Command = Callable[[Place], Iterable[object]]
+"""Returns what starts a server at a place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server in one of its modes."""
 
     name: str
-    command: Callable[[Place], Iterable[object]]
+    command: Command
     system: str = ""
     """What `tests.machine` has to find, for those that pip alone does not install."""
     stop: str = "SIGTERM"
@@ -99,31 +103,30 @@ class Server:
         return next((limit for limit in self.limits if limit.behaviour is behaviour), None)
 
 
-def _started(name: str) -> Callable[[Place], Iterable[object]]:
+def _started(name: str) -> Command:
     return lambda at: [sys.executable, "-m", "tests.servers.start", name, at.port]
 
 
-def _gunicorn(*options: str) -> Callable[[Place], Iterable[object]]:
-    return lambda at: [BIN / "gunicorn", "--bind", f"127.0.0.1:{at.port}", "--no-control-socket", *options, APPLICATION]
+def gunicorn(application: str, *options: str) -> Command:
+    """Start gunicorn."""
+    return lambda at: [BIN / "gunicorn", "--bind", f"127.0.0.1:{at.port}", "--no-control-socket", *options, application]
 
 
-def _uwsgi(*options: object) -> Callable[[Place], Iterable[object]]:
-    stop = ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all"]
-    return lambda at: [
-        BIN / "pyuwsgi",
-        "--http-socket",
-        f"127.0.0.1:{at.port}",
-        "--module",
-        APPLICATION,
-        "--master",
-        "--single-interpreter",
-        "--lazy-apps",
-        *stop,
-        *options,
-    ]
+def uwsgi(application: str, *options: str, stop: bool = True) -> Command:
+    """Start uWSGI; with *stop*, SIGTERM asks for a graceful stop, else it means what it means to uWSGI."""
+    graceful = ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all"] if stop else []
+    common = ["--master", "--single-interpreter", *graceful, *options]
+    return lambda at: [BIN / "pyuwsgi", "--http-socket", f"127.0.0.1:{at.port}", "--module", application, *common]
 
 
-def _uvicorn(adapter: str) -> Callable[[Place], Iterable[object]]:
+def twisted(application: str) -> Command:
+    """Start Twisted."""
+    listen = "--listen=tcp:{}:interface=127.0.0.1"
+    wsgi = f"--wsgi={application.replace(':', '.')}"
+    return lambda at: [sys.executable, "-m", "twisted", "web", listen.format(at.port), wsgi]
+
+
+def _uvicorn(adapter: str) -> Command:
     application = f"tests.servers.adapters:{adapter}"
     return lambda at: [BIN / "uvicorn", "--factory", application, "--port", at.port, "--no-access-log"]
 
@@ -222,14 +225,14 @@ SERVERS = (
     ),
     Server(
         "gunicorn, sync",
-        _gunicorn(),
+        gunicorn(APPLICATION),
         quirks=(
             _closes("gunicorn/workers/sync.py", "resp.force_close()"),
             _one_at_a_time("gunicorn/workers/sync.py", "self.handle(listener, client, addr)"),
         ),
     ),
-    Server("gunicorn, gthread", _gunicorn("--worker-class=gthread", "--threads=4")),
-    Server("gunicorn, gevent", _gunicorn("--worker-class=gevent")),
+    Server("gunicorn, gthread", gunicorn(APPLICATION, "--worker-class=gthread", "--threads=4")),
+    Server("gunicorn, gevent", gunicorn(APPLICATION, "--worker-class=gevent")),
     Server(
         "cheroot",
         _started("cheroot"),
@@ -251,10 +254,10 @@ SERVERS = (
         _started("eventlet"),
         quirks=(_no_wrapper("eventlet/wsgi.py"), _sends_body_of_head("eventlet/wsgi.py", "for data in result:")),
     ),
-    Server("uWSGI, threads", _uwsgi("--threads", 4), quirks=UWSGI),
+    Server("uWSGI, threads", uwsgi(APPLICATION, "--lazy-apps", "--threads=4"), quirks=UWSGI),
     Server(
         "uWSGI, async",
-        _uwsgi("--async", 8, "--ugreen"),
+        uwsgi(APPLICATION, "--lazy-apps", "--async=8", "--ugreen"),
         quirks=(
             *UWSGI,
             Quirk(
@@ -265,7 +268,7 @@ SERVERS = (
             ),
         ),
     ),
-    Server("uWSGI, gevent", _uwsgi("--gevent", 8, "--gevent-monkey-patch"), quirks=UWSGI),
+    Server("uWSGI, gevent", uwsgi(APPLICATION, "--lazy-apps", "--gevent=8", "--gevent-monkey-patch"), quirks=UWSGI),
     Server(
         "mod_wsgi",
         apache.command,
@@ -335,14 +338,7 @@ SERVERS = (
     ),
     Server(
         "Twisted",
-        lambda at: [
-            sys.executable,
-            "-m",
-            "twisted",
-            "web",
-            f"--listen=tcp:{at.port}:interface=127.0.0.1",
-            "--wsgi=tests.servers.application.application",
-        ],
+        twisted(APPLICATION),
         quirks=(
             _no_wrapper("twisted/web/wsgi.py"),
             Quirk(D.NEVER_CLOSED, (B.BROKEN,), "twisted/web/wsgi.py", 'close = getattr(appIterator, "close", None)'),
