@@ -59,6 +59,7 @@ class Client:
             self._socket.close()
             raise
         self._received = b""
+        self._is_reset = False
 
     def __enter__(self) -> Client:
         return self
@@ -66,12 +67,11 @@ class Client:
     def __exit__(self, *exc_info: object) -> None:
         self._socket.close()
 
-    def send(self, path: str, method: str = "GET", *headers: str) -> None:
+    def send(self, path: str, method: str = "GET", header: str = "") -> None:
         """Send a request without a body."""
-        lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *headers]
-        if method == "POST":
-            lines.append("Content-Length: 0")
-        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        headers = ["Host: 127.0.0.1", header, "Content-Length: 0" if method == "POST" else ""]
+        lines = [f"{method} {path} HTTP/1.1", *filter(None, headers), "", ""]
+        self._socket.sendall("\r\n".join(lines).encode())
 
     def peek(self, patience: float) -> bool:
         """Wait for something to arrive, for *patience* seconds at most, and say whether it has."""
@@ -109,7 +109,8 @@ class Client:
         if length := bare.header("content-length"):
             body = self._exactly(int(length))
             return Answer(status_line, headers, "length", body, len(body) == int(length))
-        return Answer(status_line, headers, "end of connection", self._until_closed(), True)
+        body = self._until_closed()
+        return Answer(status_line, headers, "end of connection", body, not self._is_reset)
 
     def _receive(self) -> bytes:
         try:
@@ -117,6 +118,7 @@ class Client:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # servers write in small pieces
         except ConnectionResetError:
             received = b""
+            self._is_reset = True
         self._received += received
         return received
 

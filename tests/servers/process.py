@@ -37,8 +37,8 @@ class Process:
     def log(self, *names: str) -> list[dict[str, Any]]:
         """Return what the application has logged of some requests; of all, if none is named."""
         log = self.folder / "log"
-        lines = log.read_text().splitlines() if log.exists() else []
-        events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        whole_lines = log.read_text().rpartition("\n")[0] if log.exists() else ""
+        events: list[dict[str, Any]] = [json.loads(line) for line in whole_lines.splitlines()]
         return [event for event in events if not names or event["name"] in names]
 
     def steps(self, name: str) -> list[str]:
@@ -123,8 +123,7 @@ def _spawned(server: Server, place: Place, variables: dict[str, str]) -> Process
 def _is_ready(process: Process) -> bool:
     """Wait for the first answer, or the end of the process."""
     popen = process.popen
-    wait_until(lambda: popen.poll() is not None or _answers(process.port), 30)
-    return popen.poll() is None
+    return wait_until(lambda: popen.poll() is not None or _answers(process.port), 30) and popen.poll() is None
 
 
 def free_port() -> int:

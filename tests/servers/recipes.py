@@ -40,6 +40,7 @@ class Difference(StrEnum):
 
     NEVER_CLOSED = "`close()` of the body is not called"
     NO_WRAPPER = "there is no `wsgi.file_wrapper`"
+    NO_SENDFILE = "the file of a `wsgi.file_wrapper` is read in Python, not sent by `sendfile`"
     BODY_OF_HEAD = "the body is sent in answer to HEAD, too"
     NO_ANSWER = "the connection is closed without an answer"
     HANGS = "the client waits for an answer that never comes"
@@ -131,12 +132,16 @@ def _uvicorn(adapter: str) -> Command:
     return lambda at: [BIN / "uvicorn", "--factory", application, "--port", at.port, "--no-access-log"]
 
 
-B, D = Behaviour, Difference
+B, D = Behaviour, Difference  # for lines that can be read at a glance
 BODIES = (B.GENERATOR, B.FILE, B.HEAD, B.BROKEN, B.LEAVE, B.SLOW, B.KEEP, B.PAIR, B.STOP)
 
 
 def _no_wrapper(source: str) -> Quirk:
     return Quirk(D.NO_WRAPPER, (B.FILE,), source, lacks="file_wrapper")
+
+
+def _reads_file(source: str, line: str) -> Quirk:
+    return Quirk(D.NO_SENDFILE, (B.FILE,), source, line)
 
 
 def _sends_body_of_head(source: str, line: str) -> Quirk:
@@ -151,20 +156,15 @@ def _one_at_a_time(source: str, line: str) -> Quirk:
     return Quirk(D.ONE_AT_A_TIME, (B.PAIR,), source, line)
 
 
+def _cut_at_stop(source: str, line: str = "", lacks: str = "") -> tuple[Quirk, ...]:
+    return tuple(Quirk(one, (B.STOP,), source, line, lacks) for one in (D.NEVER_CLOSED, D.CUT_AT_STOP))
+
+
+UWSGI_ERROR = "uwsgi_manage_exception(wsgi_req, uwsgi.catch_exceptions);"
 UWSGI = (
     _sends_body_of_head("plugins/python/wsgi_subhandler.c", "pychunk = PyIter_Next(wsgi_req->async_placeholder);"),
-    Quirk(
-        D.NO_ANSWER,
-        (B.ERROR,),
-        "plugins/python/wsgi_subhandler.c",
-        "uwsgi_manage_exception(wsgi_req, uwsgi.catch_exceptions);",
-    ),
-    Quirk(
-        D.LOOKS_WHOLE,
-        (B.BROKEN,),
-        "plugins/python/wsgi_subhandler.c",
-        "uwsgi_manage_exception(wsgi_req, uwsgi.catch_exceptions);",
-    ),
+    Quirk(D.NO_ANSWER, (B.ERROR,), "plugins/python/wsgi_subhandler.c", UWSGI_ERROR),
+    Quirk(D.LOOKS_WHOLE, (B.BROKEN,), "plugins/python/wsgi_subhandler.c", UWSGI_ERROR),
     _closes("core/uwsgi.c", "bind to the specified UNIX/TCP socket using HTTP protocol"),
 )
 
@@ -188,12 +188,7 @@ TORNADO = (
         D.HANGS, (B.ERROR, B.BROKEN), "tornado/wsgi.py", "IOLoop.current().spawn_callback(self.handle_request, request)"
     ),
     Quirk(D.CUT_AT_STOP, (B.STOP,), "tornado/httpserver.py", "await conn.close()"),
-    Quirk(
-        D.NOT_NOTICED,
-        (B.LEAVE,),
-        "tornado/wsgi.py",
-        "chunk = await loop.run_in_executor(self.executor, next_chunk)",
-    ),
+    Quirk(D.NOT_NOTICED, (B.LEAVE,), "tornado/wsgi.py", "await loop.run_in_executor(self.executor, next_chunk)"),
 )
 
 SERVERS = (
@@ -201,6 +196,7 @@ SERVERS = (
         "wsgiref",
         _started("wsgiref"),
         quirks=(
+            _reads_file("wsgiref/util.py", "data = self.filelike.read(self.blksize)"),
             _sends_body_of_head("wsgiref/handlers.py", "for data in self.result:"),
             Quirk(D.LOOKS_WHOLE, (B.BROKEN,), "wsgiref/handlers.py", 'http_version  = "1.0"'),
             _closes("wsgiref/handlers.py", 'http_version  = "1.0"'),
@@ -214,14 +210,16 @@ SERVERS = (
             _no_wrapper("werkzeug/serving.py"),
             _sends_body_of_head("werkzeug/serving.py", "for data in application_iter:"),
             _closes("werkzeug/serving.py", 'self.send_header("Connection", "close")'),
-            Quirk(D.CUT_AT_STOP, (B.STOP,), "werkzeug/serving.py", "daemon_threads = True"),
-            Quirk(D.NEVER_CLOSED, (B.STOP,), "werkzeug/serving.py", "daemon_threads = True"),
+            *_cut_at_stop("werkzeug/serving.py", "daemon_threads = True"),
         ),
     ),
     Server(
         "waitress",
         _started("waitress"),
-        quirks=(_sends_body_of_head("waitress/task.py", "for chunk in app_iter:"),),
+        quirks=(
+            _reads_file("waitress/buffers.py", "res = file.read(numbytes)"),
+            _sends_body_of_head("waitress/task.py", "for chunk in app_iter:"),
+        ),
     ),
     Server(
         "gunicorn, sync",
@@ -232,7 +230,11 @@ SERVERS = (
         ),
     ),
     Server("gunicorn, gthread", gunicorn(APPLICATION, "--worker-class=gthread", "--threads=4")),
-    Server("gunicorn, gevent", gunicorn(APPLICATION, "--worker-class=gevent")),
+    Server(
+        "gunicorn, gevent",
+        gunicorn(APPLICATION, "--worker-class=gevent"),
+        quirks=(_reads_file("gevent/_socket3.py", "return self._sendfile_use_send(file, offset, count)"),),
+    ),
     Server(
         "cheroot",
         _started("cheroot"),
@@ -260,12 +262,7 @@ SERVERS = (
         uwsgi(APPLICATION, "--lazy-apps", "--async=8", "--ugreen"),
         quirks=(
             *UWSGI,
-            Quirk(
-                D.CUT_AT_STOP, (B.STOP,), "core/uwsgi.c", "// still not found a way to gracefully reload in async mode"
-            ),
-            Quirk(
-                D.NEVER_CLOSED, (B.STOP,), "core/uwsgi.c", "// still not found a way to gracefully reload in async mode"
-            ),
+            *_cut_at_stop("core/uwsgi.c", "// still not found a way to gracefully reload in async mode"),
         ),
     ),
     Server("uWSGI, gevent", uwsgi(APPLICATION, "--lazy-apps", "--gevent=8", "--gevent-monkey-patch"), quirks=UWSGI),
@@ -274,14 +271,7 @@ SERVERS = (
         apache.command,
         system="apache",
         stop="SIGWINCH",
-        quirks=(
-            Quirk(
-                D.LOOKS_WHOLE,
-                (B.BROKEN,),
-                "src/server/mod_wsgi.c",
-                "and just truncate the response.",
-            ),
-        ),
+        quirks=(Quirk(D.LOOKS_WHOLE, (B.BROKEN,), "src/server/mod_wsgi.c", "and just truncate the response."),),
     ),
     Server(
         "bjoern",
@@ -289,8 +279,7 @@ SERVERS = (
         system="bjoern",
         quirks=(
             Quirk(D.BODY_OF_HEAD, (B.HEAD,), "bjoern/wsgi.c", lacks='"HEAD"'),
-            Quirk(D.CUT_AT_STOP, (B.STOP,), "bjoern/server.c", lacks="SIGTERM"),
-            Quirk(D.NEVER_CLOSED, (B.STOP,), "bjoern/server.c", lacks="SIGTERM"),
+            *_cut_at_stop("bjoern/server.c", lacks="SIGTERM"),
         ),
         limits=(
             Limit(
@@ -342,16 +331,11 @@ SERVERS = (
         quirks=(
             _no_wrapper("twisted/web/wsgi.py"),
             Quirk(D.NEVER_CLOSED, (B.BROKEN,), "twisted/web/wsgi.py", 'close = getattr(appIterator, "close", None)'),
-            Quirk(D.NEVER_CLOSED, (B.STOP,), "twisted/web/wsgi.py", "blockingCallFromThread("),
-            Quirk(D.CUT_AT_STOP, (B.STOP,), "twisted/web/wsgi.py", "blockingCallFromThread("),
+            *_cut_at_stop("twisted/web/wsgi.py", "blockingCallFromThread("),
             Quirk(D.KILLED, (B.STOP,), "twisted/web/wsgi.py", "blockingCallFromThread("),
         ),
     ),
-    Server(
-        "Tornado",
-        _started("tornado"),
-        quirks=TORNADO,
-    ),
+    Server("Tornado", _started("tornado"), quirks=TORNADO),
     Server("Tornado, executor", _started("tornado_with_executor"), quirks=TORNADO),
 )
 """The rows of the table, each started, compared and stopped for itself."""

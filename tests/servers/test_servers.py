@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -30,7 +31,7 @@ CELLS = [
 ]
 CITED = sorted({(quirk.source, quirk.line, quirk.lacks) for server in SERVERS for quirk in server.quirks})
 FOLDERS = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sysconfig.get_path("stdlib"))
-every_server = [pytest.mark.system(server.system) for server in SERVERS if server.system]
+SYSTEM_SERVERS = [server for server in SERVERS if server.system]
 
 
 def here() -> list[Server]:
@@ -41,7 +42,8 @@ def here() -> list[Server]:
 @pytest.fixture(scope="session")
 def cells(request: pytest.FixtureRequest) -> Cells:
     """Return the cells that the tests of this run look at."""
-    wanted = [getattr(item, "callspec", None) for item in request.session.items if "cells" in item.fixturenames]
+    looking = [item for item in request.session.items if "cells" in getattr(item, "fixturenames", ())]
+    wanted = [getattr(item, "callspec", None) for item in looking]
     names = {spec.params["server"].name for spec in wanted if spec}
     behaviours = {spec.params["behaviour"] for spec in wanted if spec}
     is_all = any(spec is None for spec in wanted)
@@ -50,6 +52,13 @@ def cells(request: pytest.FixtureRequest) -> Cells:
         Path(folder).chmod(0o755)  # for Apache's user
         found = run(servers, Behaviour if is_all else behaviours, Path(folder))
     return {(cell.server, cell.behaviour): cell for cell in found}
+
+
+def needs_every_server(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that looks at all cells."""
+    for server in SYSTEM_SERVERS:
+        test = pytest.mark.system(server.system)(test)
+    return test
 
 
 @pytest.mark.parametrize(("server", "behaviour"), CELLS)
@@ -82,8 +91,7 @@ def test_the_source_says_so(source: str, line: str, lacks: str) -> None:
     assert not lacks or lacks not in text
 
 
-@every_server[0]
-@every_server[1]
+@needs_every_server
 def test_the_page_is_of_this_run(cells: Cells) -> None:
     """`docs/servers.md` says what this run has found; ``make servers`` writes it."""
     found = table.from_json(table.to_json(cells.values()))
