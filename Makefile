@@ -16,8 +16,7 @@ BIN := $(VENV)/bin
 BENCHMARKS ?= slow_clients
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test test-all check mutants bench clean
-.PHONY: demo test test-all check mutants servers clean
+.PHONY: demo test test-all check mutants servers bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -31,10 +30,11 @@ test-all: $(VENV)/.test
 mutants: $(VENV)/.test
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
-bench: .venvs/bench/.bench
-	@for name in $(BENCHMARKS); do .venvs/bench/bin/python -m benchmarks.$$name || exit; done
 servers: $(VENV)/.test
 	@$(BIN)/python -m tests.servers
+
+bench: .venvs/bench/.bench
+	@for name in $(BENCHMARKS); do .venvs/bench/bin/python -m benchmarks.$$name || exit; done
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

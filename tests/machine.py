@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -40,7 +39,7 @@ def _has_apache() -> bool:
 
 SYSTEM: dict[str, Callable[[], bool]] = {
     "apache": _has_apache,
-    "bjoern": lambda: importlib.util.find_spec("bjoern") is not None,
+    "bjoern": lambda: find_spec("bjoern") is not None,
     "chromium": lambda: shutil.which("chromium") is not None,
     "mariadb": lambda: bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or _has_mariadb_server(),
     "mariadb-server": _has_mariadb_server,

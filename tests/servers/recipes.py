@@ -281,15 +281,6 @@ SERVERS = (
             Quirk(D.BODY_OF_HEAD, (B.HEAD,), "bjoern/wsgi.c", lacks='"HEAD"'),
             *_cut_at_stop("bjoern/server.c", lacks="SIGTERM"),
         ),
-        limits=(
-            Limit(
-                B.FILE,
-                "read",
-                "the file is read in Python, not by `sendfile`: this wrapper hides the file that it is around",
-                "bjoern/wsgi.c",
-                "FileWrapper_CheckExact(retval) && FileWrapper_GetFd(retval) != -1",
-            ),
-        ),
     ),
     Server(
         "granian",
