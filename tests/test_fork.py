@@ -35,3 +35,12 @@ def test_a_member_that_is_added_during_the_look_is_no_trouble(monkeypatch: Any) 
 
     assert disowned == [member]
     assert Busy.looks == 3
+
+
+def test_it_is_asked_by_two_threads() -> None:
+    """The second one of a new process finds that all has been done, and ends no scope of the first."""
+    generation = _fork.generation
+
+    _fork.check()
+
+    assert _fork.generation == generation

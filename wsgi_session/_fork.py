@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
@@ -18,6 +19,7 @@ kept: list[Any] = []
 pid: int = os.getpid()
 """This process, as far as this package knows."""
 
+_checking = threading.Lock()
 _inheritances: list[Inheritance[Any]] = []
 
 
@@ -62,14 +64,15 @@ class Inheritance(Generic[T]):
 def check() -> None:
     """Disown what was inherited, if this process is a new one.
 
-    Asked whenever a scope is opened, for some servers fork without running Python's hooks (uWSGI).
+    Asked when a scope is opened and `pid` is another's, for some servers fork without running Python's hooks (uWSGI).
     """
     global pid, generation
-    if os.getpid() != pid:
-        pid = os.getpid()
-        generation += 1
-        for inheritance in _inheritances:
-            inheritance.pass_on()
+    with _checking:
+        if os.getpid() != pid:
+            generation += 1
+            for inheritance in _inheritances:
+                inheritance.pass_on()
+            pid = os.getpid()
 
 
 def _before() -> None:
@@ -77,9 +80,15 @@ def _before() -> None:
         inheritance.hold()
 
 
+def _in_child() -> None:
+    global _checking
+    _checking = threading.Lock()  # a thread that is not in this process may hold the other
+    check()
+
+
 def _in_parent() -> None:
     for inheritance in _inheritances:
         inheritance.let_go()
 
 
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=check)
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

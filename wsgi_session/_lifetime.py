@@ -159,13 +159,13 @@ class Lifetime(Scope):
 
     def show(self) -> None:
         """Put the session into the environ, for a step, where it takes the place of something else."""
-        if self.environ is not None and self._state is not State.ENDED:
+        if self.environ is not None:
             self.environ[self.terms.key] = self.session
 
     def hide(self) -> None:
         """Put back what the environ held before this request: another one goes on with it."""
-        if self.environ is not None:
-            self.environ[self.terms.key] = self.shadowed
+        assert self.environ is not None
+        self.environ[self.terms.key] = self.shadowed
 
     def session_of(self, source: _lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, made now if there is none."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import GeneratorType
 from typing import TYPE_CHECKING
 
+from . import _wsgi
 from ._lifetime import innermost
 from ._log import log
 
@@ -103,8 +104,7 @@ class Response:
             scope.show()
         try:
             try:
-                if hasattr(self._body, "close"):
-                    self._body.close()
+                _wsgi.close(self._body)
             finally:
                 self._drop_body()
         except BaseException as error:

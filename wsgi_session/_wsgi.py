@@ -74,11 +74,16 @@ def is_finished(body: object, file_wrapper: Any) -> bool:
     return kind is list or kind is tuple or is_file(body, file_wrapper)
 
 
+def close(body: Any) -> None:
+    """Close *body*, if it can be closed (PEP 3333)."""
+    if hasattr(body, "close"):
+        body.close()
+
+
 def close_quietly(body: object) -> None:
     """Close a *body* that is thrown away, because of an error that is the one to report."""
     try:
-        if close := getattr(body, "close", None):
-            close()
+        close(body)
     except Exception:
         log.warning("The close() of %r failed; ignored.", body, exc_info=True)
 

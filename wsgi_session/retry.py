@@ -111,11 +111,10 @@ class RetryMiddleware:
         """Answer a request (PEP 3333)."""
         request = _Request(self, environ, start_response)
         answer = _AGAIN
+        numbers = itertools.count()
         try:
-            for number in itertools.count():
-                answer = request.attempt(number)
-                if answer is not _AGAIN:
-                    break
+            while answer is _AGAIN:
+                answer = request.attempt(next(numbers))
         finally:
             if not isinstance(answer, _BegunBody):
                 request.body.close()
@@ -178,18 +177,18 @@ def retrying(
 
         @functools.wraps(function)
         def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
-            for number in itertools.count():
+            numbers = itertools.count()
+            while True:
                 with _attempt.observed() as attempt:
                     try:
                         return attempted(*args, **kwargs)
                     except Exception as error:
                         if not policy.is_retryable(error):
                             raise
-                        failed = policy.failed(number, error, attempt.obstacle)
+                        failed = policy.failed(next(numbers), error, attempt.obstacle)
                         policy.tell(f"{function.__qualname__}()", failed)
                         if failed.obstacle:
                             raise
-            raise AssertionError
 
         return repeated
 
@@ -316,8 +315,7 @@ class _BegunBody:
     def close(self) -> None:
         """Close the application's iterable, and forget the request body."""
         try:
-            if close := getattr(self._body, "close", None):
-                close()
+            _wsgi.close(self._body)
         finally:
             self._request_body.close()
 

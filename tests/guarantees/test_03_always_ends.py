@@ -273,6 +273,31 @@ def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
     assert sessions[0] is sessions[1]
 
 
+def test_two_steps_at_once_are_refused(Session: Any, engine: Engine) -> None:
+    """A server that takes a step while another thread is in one gets an error, as from a generator."""
+    in_step, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        all_words(environ[KEY])
+        in_step.set()
+        assert go_on.wait(20)
+        yield b"x"
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    thread = threading.Thread(target=exchange.step)
+    thread.start()
+    assert in_step.wait(20)
+    with pytest.raises(ValueError, match="step of this response is under way"):
+        next(exchange.result)
+    go_on.set()
+    thread.join()
+
+    assert exchange.chunks == [b"x"]
+    exchange.close()
+    assert is_clean(engine)
+
+
 def test_a_close_while_a_step_is_running_is_left_to_that_step(Session: Any, engine: Engine) -> None:
     """``close()`` from another thread returns at once; the step ends the scope when it is done."""
     in_step, go_on = threading.Event(), threading.Event()

@@ -514,6 +514,18 @@ def test_an_empty_body(Session: Any, engine: Engine, lock: Lock) -> None:
     assert (exchange.status, exchange.body) == ("204 No Content", b"")
 
 
+def test_an_iterable_without_a_close() -> None:
+    """Not every iterable can be closed."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return iter([b"", b"a", b"", b"b"])
+
+    exchange = request(RetryMiddleware(app))
+
+    assert exchange.chunks == [b"a", b"b"]
+
+
 def test_what_is_no_iterable_goes_on(lock: Lock) -> None:
     """What only the server knows how to send is left to it."""
     own = object()
@@ -639,6 +651,16 @@ def test_a_pool_that_has_run_out(Session: Any, engine: Engine, lock: Lock) -> No
             request(wrapped(fails_in_a_statement, Session, told), "POST")
 
     assert told == []
+
+
+def test_it_does_not_answer_for_other_errors(Session: Any, engine: Engine, lock: Lock) -> None:
+    """A failure that is none of the database's is the server's to answer."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        request(wrapped(app, Session, Told(lock), exhausted=service_unavailable), "POST")
 
 
 def test_it_does_not_answer_for_what_is_committed(Session: Any, engine: Engine, lock: Lock) -> None:

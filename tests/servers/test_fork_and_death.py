@@ -6,9 +6,8 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from sqlalchemy.pool import NullPool
 
 from tests import postgresql
 from tests.helpers import Base
-from tests.machine import postgresql_binaries
 
 from .client import Answer, Client
 from .process import Process, running, wait_until
@@ -236,36 +234,17 @@ def test_a_killed_backend(server: Server, database: Database) -> None:
 @pytest.mark.parametrize("server", SERVERS[:1])
 def test_a_restarted_database(server: Server) -> None:
     """When the database server is restarted under a stream, that stream fails, and the next request is right."""
-    with postgresql.server() as url, restartable(url) as restart:
-        database = Database(url)
+    with postgresql.server() as database_server:
+        database = Database(database_server.url)
         Base.metadata.create_all(database.engine)
         with database.served_by(server) as process:
             with asked(process, "/stream", "streamed") as client:
                 lost = event(process, "streamed", "call")["backend"]
-                restart()
+                database_server.crash()
+                database_server.start()
                 open_gate(process, "streamed")
                 answer = client.answer()
 
             assert not answer.is_whole
             assert answer.body == str(lost).encode() + b" "
             assert_next_is_right(process, database)
-
-
-@contextmanager
-def restartable(url: URL) -> Iterator[Callable[[], None]]:
-    """Yield a function that restarts the server at *url*, which this run has started; it is stopped at the end."""
-    with create_engine(url, poolclass=NullPool).connect() as connection:
-        folder = str(connection.scalar(text("SHOW data_directory")))
-    binaries = postgresql_binaries()
-    assert binaries is not None
-    as_postgres = [] if os.getuid() else ["runuser", "-u", "postgres", "--"]
-
-    def control(action: str) -> None:
-        command = [*as_postgres, str(binaries / "pg_ctl"), action, "-D", folder, "-m", "immediate", "-w"]
-        log = ["-l", f"{folder}/restarted.log"] if action == "restart" else []
-        subprocess.run([*command, *log], check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    try:
-        yield lambda: control("restart")
-    finally:
-        control("stop")
