@@ -174,7 +174,6 @@ def _listen() -> None:
     for name, listener in (
         ("after_transaction_create", _after_transaction_create),
         ("after_commit", _after_commit),
-        ("after_soft_rollback", _after_soft_rollback),
         ("after_transaction_end", _after_transaction_end),
     ):
         event.listen(Session, name, listener)
@@ -191,13 +190,11 @@ def _after_commit(session: Session) -> None:
         callbacks.committed = session.get_nested_transaction() or session.get_transaction()
 
 
-def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
-    if callbacks := session.info.get(OF_SESSION):
-        callbacks.drop(previous_transaction)
-
-
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    """Run the callbacks where SQLAlchemy has left the transaction: in ``after_commit`` no SQL can be sent."""
+    """Drop the callbacks of a transaction that was not committed, and run those of one that was.
+
+    Here SQLAlchemy has left the transaction; in ``after_commit`` no SQL can be sent.
+    """
     callbacks: Callbacks | None = session.info.get(OF_SESSION)
     if callbacks is None:
         return

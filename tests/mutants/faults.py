@@ -58,8 +58,8 @@ FAULTS = [
         "the environ is not put back",
         2,
         "_lifetime",
-        "            self.environ[self.terms.key] = self.shadowed",
-        "            pass",
+        "        self.environ[self.terms.key] = self.shadowed",
+        "        pass",
     ),
     Fault(
         "a registry always means the innermost scope",
@@ -307,14 +307,7 @@ FAULTS = [
         "if scope := None:",
     ),
     Fault(
-        "a savepoint that is rolled back drops nothing",
-        12,
-        "hooks",
-        "        callbacks.drop(previous_transaction)",
-        "        pass",
-    ),
-    Fault(
-        "what is closed without an outcome drops nothing",
+        "what is not committed drops nothing",
         12,
         "hooks",
         "        callbacks.drop(transaction)\n    elif",
