@@ -10,12 +10,13 @@ in another scope. A task is given an id, not an object: it reads with its own se
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from celery import Celery
 from sqlalchemy.exc import OperationalError
 
 from notes import Note, Session
-from wsgi_session import session_scope
+from wsgi_session import on_commit, session_scope
 
 app = Celery("notes", broker=os.environ.get("BROKER_URL", "redis://localhost"))
 
@@ -32,5 +33,5 @@ def add(text: str) -> None:
     """Add a note, for a view to call, and have it put into capitals later."""
     note = Note(text=text)
     Session.add(note)
-    Session.commit()  # first: the worker may be faster than the end of the request
-    shout.delay(note.id)
+    Session.flush()  # gives it its id
+    on_commit(Session(), partial(shout.delay, note.id))  # not before: the worker may be faster than the COMMIT

@@ -10,12 +10,13 @@ not an object: it reads with its own session what has been committed. ::
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from redis import Redis
 from rq import Queue
 
 from notes import Note, Session
-from wsgi_session import session_scope
+from wsgi_session import on_commit, session_scope
 
 queue = Queue(connection=Redis.from_url(os.environ.get("REDIS_URL", "redis://localhost")))
 
@@ -31,5 +32,5 @@ def add(text: str) -> None:
     """Add a note, for a view to call, and have it put into capitals later."""
     note = Note(text=text)
     Session.add(note)
-    Session.commit()  # first: the worker may be faster than the end of the request
-    queue.enqueue(shout, note.id)
+    Session.flush()  # gives it its id
+    on_commit(Session(), partial(queue.enqueue, shout, note.id))  # not before: the worker may be faster than the COMMIT
