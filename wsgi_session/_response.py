@@ -125,7 +125,7 @@ class Response:
             log.exception("The application's close() failed, in %r.", self._scope)
 
     def _not_now(self) -> Exception:
-        if self._iterator is None or self._closing:
+        if self._closing or self._scope.is_ended:
             return StopIteration()
         return ValueError(f"{self._scope!r}: a step of this response is under way already, in another thread.")
 
