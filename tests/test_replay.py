@@ -112,9 +112,10 @@ def test_without_a_length_there_is_no_body(declared: Any) -> None:
     body.close()
 
 
-def test_a_server_that_marks_the_end() -> None:
-    """With ``wsgi.input_terminated`` it ends where it ends, whatever is declared."""
-    environ = {"wsgi.input": Source(BODY), "wsgi.input_terminated": True}
+@pytest.mark.parametrize("mark", [{"wsgi.input_terminated": True}, {"HTTP_TRANSFER_ENCODING": "chunked"}])
+def test_a_server_that_marks_the_end(mark: Any) -> None:
+    """With ``wsgi.input_terminated``, and where the server has decoded chunks, it ends where it ends."""
+    environ = {"wsgi.input": Source(BODY), **mark}
     body = RequestBody(environ, max_body=1000, max_in_memory=1000)
 
     assert body.reader().read() == BODY

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Attempt:
     """What the databases have done in one attempt.  Lives as long as the attempt."""
 
-    __slots__ = ("_before_commit", "is_committed", "last_error", "outer")
+    __slots__ = ("_committing", "_saved", "is_committed", "last_error", "outer")
 
     is_committed: bool
     """Whether anything was committed, or may have been: the connection was lost in COMMIT, or was in AUTOCOMMIT."""
@@ -32,7 +32,8 @@ class Attempt:
 
     def __init__(self, outer: Attempt | None = None) -> None:
         """Begin with nothing done."""
-        self._before_commit = False
+        self._committing: tuple[Connection, bool] | None = None
+        self._saved: set[Connection] = set()
         self.is_committed = False
         self.last_error = None
         self.outer = outer
@@ -42,15 +43,35 @@ class Attempt:
         """Why this attempt must not be repeated, or None."""
         return "something was committed, or may have been" if self.is_committed else None
 
-    def commits(self) -> None:
+    def begins(self, connection: Connection) -> None:
+        """Note that a transaction begins, or that one is rolled back: the COMMIT before it, if any, has succeeded."""
+        self._committing = None
+        if _transaction.is_autocommit(connection):
+            self.is_committed = True
+
+    def commits(self, connection: Connection) -> None:
         """Note that COMMIT is sent: it counts, unless the database says that it has failed."""
-        self._before_commit, self.is_committed = self.is_committed, True
+        self._committing = (connection, self.is_committed)
+        self.is_committed = True
+
+    def saves(self, connection: Connection) -> None:
+        """Note a savepoint.  Without a BEGIN before it, as the driver of SQLite has it, its release is a COMMIT."""
+        if not getattr(connection.connection.driver_connection, "in_transaction", True):
+            self._saved.add(connection)
+
+    def releases(self, connection: Connection) -> None:
+        """Note that a savepoint is released."""
+        if connection in self._saved:
+            self.commits(connection)
 
     def fails(self, context: ExceptionContext) -> None:
         """Note an error of a database.  One that nobody can tell from a success does not undo `commits`."""
-        if _transaction.is_failed_commit(context) and isinstance(context.original_exception, Exception):
-            self.is_committed = self._before_commit
         self.last_error = context.original_exception
+        if self._committing is None or self._committing[0] is not context.connection:
+            return
+        if _transaction.is_failed_commit(context) and isinstance(context.original_exception, Exception):
+            self.is_committed = self._committing[1]
+        self._committing = None
 
     def goes_on(self) -> None:
         """Note that a statement has succeeded, or that a savepoint has absorbed an error."""
@@ -75,8 +96,11 @@ def observed() -> Generator[Attempt]:
 def listen() -> None:
     """Observe all engines of this process, from now on."""
     event.listen(Engine, "begin", _on_begin)
+    event.listen(Engine, "rollback", _on_begin)
     event.listen(Engine, "commit", _on_commit)
     event.listen(Engine, "commit_twophase", _on_commit)
+    event.listen(Engine, "savepoint", _on_savepoint)
+    event.listen(Engine, "release_savepoint", _on_release)
     event.listen(Engine, "handle_error", _on_error)
 
 
@@ -95,20 +119,33 @@ def _attempts() -> Iterator[Attempt]:
 
 
 def _on_begin(connection: Connection) -> None:
-    if _current.get() is not None and _transaction.is_autocommit(connection):
-        _on_commit()
-
-
-def _on_commit(*_of_the_event: Any) -> None:
     for attempt in _attempts():
-        attempt.commits()
+        attempt.begins(connection)
+
+
+def _on_commit(connection: Connection, *_of_two_phases: object) -> None:
+    for attempt in _attempts():
+        attempt.commits(connection)
+
+
+def _on_savepoint(connection: Connection, _name: object) -> None:
+    for attempt in _attempts():
+        attempt.saves(connection)
+
+
+def _on_release(connection: Connection, *_which: object) -> None:
+    for attempt in _attempts():
+        attempt.releases(connection)
 
 
 def _on_error(context: ExceptionContext) -> None:
+    """Note an error, and see to it that the next attempt does not find the transaction of a COMMIT that has failed."""
     for attempt in _attempts():
         attempt.fails(context)
+    if _current.get() is not None:
+        _transaction.roll_back_failed_commit(context)
 
 
-def _on_success(*_of_the_event: Any) -> None:
+def _on_success(*_of_the_event: object) -> None:
     for attempt in _attempts():
         attempt.goes_on()

@@ -36,7 +36,9 @@ def is_retryable(error: BaseException) -> bool:
         what became of the transaction.
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PartialCommitError):
+    seen: list[BaseException] = []
+    while cause is not None and cause not in seen and not isinstance(cause, PartialCommitError):
+        seen.append(cause)
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return False
         if _asks_again(cause):

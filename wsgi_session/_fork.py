@@ -41,6 +41,10 @@ class Inheritance(Generic[T]):
         """Let *member* be inherited."""
         self._members.add(member)
 
+    def __contains__(self, member: object) -> bool:
+        """Say whether *member* is one."""
+        return member in self._members
+
     def hold(self) -> None:
         """Hold on to the members during a fork: in the child, those of other threads would be collected."""
         while True:

@@ -17,8 +17,8 @@ takes the memory layouts for different ones and refuses to change ``__class__``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any, Generic, NoReturn, TypeVar, cast
+from types import MemberDescriptorType, SimpleNamespace
+from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, cast
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -70,6 +70,9 @@ class Ended:
 
 FORMS = (Unbuilt, Ended)
 """The first bases of what is no session yet, or no longer."""
+
+OWNER = "_wsgi_session_owner"
+"""The attribute of an unbuilt session that refers to what it was made for."""
 
 
 def is_built(session: Session) -> bool:
@@ -125,7 +128,7 @@ class SessionSource(Generic[S]):
         if lazy is None:
             return self.make_now(owner)
         session = lazy.unbuilt()
-        session._owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
+        session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return session
 
     def make_now(self, owner: object, **kw: Any) -> S:
@@ -143,7 +146,7 @@ class SessionSource(Generic[S]):
         """
         attributes = object.__getattribute__(session, "__dict__")
         written = dict(attributes)
-        owner = written.pop("_owner")
+        owner = written.pop(OWNER)
         attributes.clear()
         object.__setattr__(session, "__class__", cast("Shape[S]", self.lazy).real)
         try:
@@ -165,7 +168,7 @@ class SessionSource(Generic[S]):
             return False
         object.__getattribute__(session, "__dict__").clear()
         object.__setattr__(session, "__class__", self.lazy.unbuilt)
-        session._owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
+        session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return True
 
     def end(self, session: S) -> None:
@@ -183,7 +186,7 @@ class SessionSource(Generic[S]):
         lazy = self.lazy
         if lazy is None or type(session) is not lazy.unbuilt:
             return False
-        session._owner = None  # type: ignore[attr-defined]  # noqa: SLF001
+        session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
         session.__class__ = lazy.ended
         return True
 
@@ -204,7 +207,7 @@ class SessionSource(Generic[S]):
 
 
 _BUILT_AT_ONCE = ("__new__", "__del__", "__getattribute__", "__setattr__", "__delattr__")
-"""What a session class may not define, to be built on first touch."""
+"""What a session class may not define, to be built on first touch; nor may it have slots: ``__dict__`` lacks them."""
 
 
 def _can_wait(session_factory: sessionmaker[Any]) -> bool:
@@ -214,6 +217,7 @@ def _can_wait(session_factory: sessionmaker[Any]) -> bool:
         type(session_factory).__call__ is sessionmaker.__call__
         and type(real).__call__ is type.__call__
         and not any(name in vars(base) for base in real.__mro__[:-1] for name in _BUILT_AT_ONCE)
+        and not any(isinstance(value, MemberDescriptorType) for base in real.__mro__ for value in vars(base).values())
     )
 
 
@@ -229,7 +233,11 @@ def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:
         build(self)
         return getattr(self, name)
 
-    return {"__init__": object.__init__, "__getattribute__": __getattribute__}
+    def __reduce_ex__(self: S, protocol: SupportsIndex) -> Any:
+        build(self)
+        return self.__reduce_ex__(protocol)
+
+    return {"__init__": object.__init__, "__getattribute__": __getattribute__, "__reduce_ex__": __reduce_ex__}
 
 
 def _finalizing(real: type[S]) -> dict[str, Any]:

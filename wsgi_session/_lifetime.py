@@ -204,7 +204,9 @@ class Lifetime(Scope):
         except BaseException as error:
             self.roll_back(error)
             raise
-        if is_success:
+        if self._state is _DOOMED:
+            self.roll_back()
+        elif is_success:
             hooks.log_errors(self.commit())
         elif code >= 400:
             self.roll_back()
@@ -226,6 +228,7 @@ class Lifetime(Scope):
         """
         committed: list[Session] = []
         errors: list[Exception] = []
+        self._state = State.SETTLING  # it is too late for doom()
         try:
             for session in self._uncommitted():
                 _transaction.refuse_open_block(session)
@@ -253,10 +256,11 @@ class Lifetime(Scope):
     def roll_back(self, error: BaseException | None = None) -> None:
         """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
         self._may_warn = False
-        if self._state in (State.OPEN, State.DOOMED):
+        if self._state in (State.OPEN, State.DOOMED, State.SETTLING):
             self._state = State.ROLLED_BACK
         with ExitStack() as stack:
             for session in self._built():
+                hooks.forget(session)
                 if session.in_transaction():
                     stack.callback(_transaction.abandon if _is_fatal(error) else _transaction.roll_back, session)
 
@@ -391,7 +395,7 @@ def _end_session(source: _lazy.SessionSource[Any], session: Session, error: Base
         stack.callback(source.end, session)
         if _lazy.is_built(session):
             stack.callback(session.info.pop, OF_SESSION, None)
-            stack.callback(session.info.pop, hooks.OF_SESSION, None)
+            stack.callback(hooks.forget, session)
             stack.callback(_transaction.close, session)
             if _is_fatal(error):
                 stack.callback(_transaction.abandon, session)

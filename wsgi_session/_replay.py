@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ class RequestBody:
         self._read: SpooledTemporaryFile[bytes] | None = None
         self._max_in_memory = max_in_memory
         self._max_body = max_body
-        self._length = None if environ.get("wsgi.input_terminated") else _wsgi.request_length(environ)
+        self._length = _wsgi.request_length(environ)
         self.is_whole = self._length is None or self._length <= max_body
         self.size = 0
 
@@ -138,7 +139,8 @@ class Reader:
 
 
 def _read(source: InputStream, size: int) -> bytes:
-    return source.read(size)
+    """Read at most *size* bytes, or all: in pieces, for not every server understands -1."""
+    return source.read(size) if size >= 0 else b"".join(iter(partial(source.read, 65536), b""))
 
 
 def _readline(source: InputStream, size: int) -> bytes:

@@ -158,7 +158,8 @@ def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator
             yield chunk
             break
         yield chunk
-    yield from chunks
+    for chunk in chunks:  # not "yield from", which would close them: that is for the server to do, and once
+        yield chunk
 
 
 def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterator[bytes]:

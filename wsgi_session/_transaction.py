@@ -7,11 +7,11 @@ that what a session has flushed can be seen, for `Session.new`, `Session.dirty` 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
@@ -20,14 +20,13 @@ from ._log import log
 from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
     from sqlalchemy.engine import ExceptionContext
 
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
 
 _watched: WeakSet[type[Session]] = WeakSet()
-_listened_to: WeakSet[Engine] = WeakSet()
 
 
 def watch(session_class: type[Session]) -> None:
@@ -181,11 +180,9 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    engine = connection.engine
-    if engine not in _listened_to:
-        _listened_to.add(engine)
-        engines.add(engine)
-        event.listen(engine, "handle_error", _roll_back_failed_commit)
+    if connection.engine not in engines:
+        engines.add(connection.engine)
+        _listen_to_errors()
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:
@@ -202,7 +199,18 @@ def _after_soft_rollback(session: Session, previous_transaction: SessionTransact
         session.info[FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
 
 
-def _roll_back_failed_commit(context: ExceptionContext) -> None:
+@cache
+def _listen_to_errors() -> None:
+    """Listen to all engines at once: such listeners are asked first, and none is asked after one that raises."""
+    event.listen(Engine, "handle_error", _on_error)
+
+
+def _on_error(context: ExceptionContext) -> None:
+    if context.engine in engines:
+        roll_back_failed_commit(context)
+
+
+def roll_back_failed_commit(context: ExceptionContext) -> None:
     """Roll back on the driver's connection when COMMIT fails.
 
     SQLite leaves the transaction open then, and SQLAlchemy takes it for ended: whoever is next on this connection would
@@ -224,11 +232,12 @@ def is_failed_commit(context: ExceptionContext) -> bool:
 
 
 def is_autocommit(connection: Connection) -> bool:
-    """Say whether each statement on *connection* is committed by itself.
+    """Say whether each statement on *connection* is committed by itself, as SQLAlchemy or the driver has it.
 
     SQLAlchemy has no public name for what it asks itself.
     """
-    return connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    by_sqlalchemy = connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return by_sqlalchemy or getattr(connection.connection.driver_connection, "autocommit", False) is True
 
 
 def replace_pool(engine: Engine) -> None:

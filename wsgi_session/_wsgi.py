@@ -32,8 +32,13 @@ def content_length(headers: Headers) -> int | None:
     return _length(declared[0]) if len(declared) == 1 else None
 
 
-def request_length(environ: WSGIEnvironment) -> int:
-    """Read the declared length of a request's body in bytes; without one there is no body (PEP 3333)."""
+def request_length(environ: WSGIEnvironment) -> int | None:
+    """Read the declared length of a request's body in bytes, or None if the server marks its end.
+
+    Without a length there is no body (PEP 3333), but for ``wsgi.input_terminated`` and for chunks that it has decoded.
+    """
+    if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
+        return None
     return _length(environ.get("CONTENT_LENGTH", "").strip()) or 0
 
 

@@ -40,7 +40,8 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
 
     The callbacks of a transaction run once, in order, when its outermost COMMIT has succeeded, whoever commits. A
     savepoint that is rolled back drops those that were registered in it, a rollback drops all, and so does the end of
-    the session. What is registered before a transaction has begun belongs to the next one.
+    the session. What is registered before a transaction has begun belongs to the next one. A session that is bound to a
+    connection in a transaction of its owner's, as in tests, calls them when the session is committed.
 
     After a plain ``session.commit()``, and after the commit of a rule or of a `session_scope` block, a callback may use
     *session*, commit, and register another; what it leaves open is rolled back. After ``with session.begin():`` the
@@ -93,8 +94,12 @@ def commit(session: Session) -> list[Exception]:
         session.commit()
     finally:
         callbacks.is_raising = True
-        errors, callbacks.errors = callbacks.errors, []
-    return errors
+    return callbacks.taken_errors()
+
+
+def forget(session: Session) -> None:
+    """Drop all callbacks of *session*."""
+    session.info.pop(OF_SESSION, None)
 
 
 def log_errors(errors: list[Exception]) -> None:
@@ -113,7 +118,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         """Hold none."""
-        self.committed: SessionTransaction | None = None
+        self.committed: set[SessionTransaction] = set()
         self.errors: list[Exception] = []
         self.is_raising = True
         self.is_running = False
@@ -125,8 +130,7 @@ class Callbacks:
 
     def begin(self, transaction: SessionTransaction) -> None:
         """Let what has waited for a transaction belong to this one."""
-        if not self.is_running:
-            self.waiting = [(owner or transaction, callback) for owner, callback in self.waiting]
+        self.waiting = [(owner or transaction, callback) for owner, callback in self.waiting]
 
     def drop(self, transaction: SessionTransaction) -> None:
         """Forget what was registered in *transaction*, or in a savepoint of it."""
@@ -140,18 +144,25 @@ class Callbacks:
         """
         ready = [callback for owner, callback in self.waiting if _transaction.is_within(owner, transaction)]
         self.drop(transaction)
-        self.is_running, was_running = True, self.is_running
+        is_outermost, self.is_running = not self.is_running, True
         try:
             while ready:
                 self._call(session, ready.pop(0))
                 ready += [callback for owner, callback in self.waiting if owner is None]
                 self.waiting = [one for one in self.waiting if one[0] is not None]
+        except BaseException:
+            log_errors(self.taken_errors())
+            raise
         finally:
-            self.is_running = was_running
-        if self.errors and self.is_raising and not was_running:
-            errors, self.errors = self.errors, []
+            self.is_running = not is_outermost
+        if is_outermost and self.is_raising and (errors := self.taken_errors()):
             log_errors(errors[1:])
             raise errors[0]
+
+    def taken_errors(self) -> list[Exception]:
+        """Return the errors of the callbacks that have run, and forget them."""
+        errors, self.errors = self.errors, []
+        return errors
 
     def _call(self, session: Session, callback: Callable[[], object]) -> None:
         try:
@@ -176,7 +187,7 @@ def _listen() -> None:
         ("after_commit", _after_commit),
         ("after_transaction_end", _after_transaction_end),
     ):
-        event.listen(Session, name, listener)
+        event.listen(Session, name, listener, insert=True)  # before one of the user's, which may raise
 
 
 def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
@@ -187,7 +198,7 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
 def _after_commit(session: Session) -> None:
     """Note which transaction has been committed; a savepoint that is released is one, too."""
     if callbacks := session.info.get(OF_SESSION):
-        callbacks.committed = session.get_nested_transaction() or session.get_transaction()
+        callbacks.committed |= {session.get_nested_transaction() or session.get_transaction()} - {None}
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
@@ -198,8 +209,8 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
     callbacks: Callbacks | None = session.info.get(OF_SESSION)
     if callbacks is None:
         return
-    committed, callbacks.committed = callbacks.committed, None
-    if committed is not transaction:
+    if transaction not in callbacks.committed:
         callbacks.drop(transaction)
-    elif transaction.parent is None:
+    callbacks.committed.discard(transaction)
+    if transaction.parent is None:
         callbacks.run(session, transaction)

@@ -127,7 +127,7 @@ class ScopeRegistry(ScopedRegistry[S]):
                 self._threads.__dict__.clear()
             return
         session = scope.session_of(self.source)
-        if _lazy.is_built(session) and not self.source.unbuild(session, scope):
+        if not self.source.unbuild(session, scope):
             scope.replace(self.source, self.source.make(scope))
 
     def _of_thread(self) -> ThreadSession[S]:

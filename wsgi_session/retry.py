@@ -220,11 +220,15 @@ class _Request:
             "retry.attempts": self._middleware.policy.attempts,
             "wsgi.input": self.body.reader(),
         }
+        is_final = True
         try:
             with _attempt.observed() as attempt:
-                return self._answer(environ, attempt)
+                answer = self._answer(environ, attempt)
+            is_final = answer is not _AGAIN
         finally:
-            self._environ.update(environ, **{"wsgi.input": self._received["wsgi.input"]})
+            if is_final:
+                self._environ.update(environ, **{"wsgi.input": self._received["wsgi.input"]})
+        return answer
 
     def _answer(self, environ: WSGIEnvironment, attempt: Attempt) -> Iterable[bytes]:
         start = HeldStart(self._start_response)
@@ -232,16 +236,13 @@ class _Request:
         try:
             body = self._middleware.app(environ, start)
             begun = self._begun(body, attempt)
+            self._raise_conflict_of_page(environ, attempt, start)
         except BaseException as error:
-            instead = self._instead(error, environ, attempt, start, body)
-            if instead is not None:
-                return instead
-            _wsgi.close_quietly(body)
-            raise
-        if self._middleware.retry_responses and attempt.last_error is not None and _is_error_page(start):
-            instead = self._instead(attempt.last_error, environ, attempt, start, body)
-            if instead is not None:
-                return instead
+            _wsgi.close_quietly(body)  # first, for it may commit
+            instead = self._instead(error, environ, attempt, start) if isinstance(error, Exception) else None
+            if instead is None:
+                raise
+            return instead
         start.settle_or_close(body)
         return begun
 
@@ -253,27 +254,24 @@ class _Request:
         first = () if attempt.is_committed else tuple(itertools.islice(filter(None, chunks), 1))
         return _BegunBody(body, itertools.chain(first, chunks), self.body)
 
-    def _instead(
-        self,
-        error: BaseException,
-        environ: WSGIEnvironment,
-        attempt: Attempt,
-        start: HeldStart,
-        body: Iterable[bytes] | None,
-    ) -> Iterable[bytes] | None:
-        """Decide what follows on an *error*.
+    def _raise_conflict_of_page(self, environ: WSGIEnvironment, attempt: Attempt, start: HeldStart) -> None:
+        """Raise the conflict of which a framework has made a 500, if something is to come in its place."""
+        policy, error = self._middleware.policy, attempt.last_error
+        if not self._middleware.retry_responses or error is None or not policy.is_retryable(error):
+            return
+        if start.call is None or not start.call[0].startswith("500") or self._obstacle(attempt, start):
+            return
+        if self._middleware.exhausted is not None or not policy.obstacle(environ["retry.attempt"]):
+            raise error
 
-        Returns:
-            `_AGAIN`, or the answer in place of it; then *body* has been closed. None if the error is final.
-        """
+    def _instead(
+        self, error: Exception, environ: WSGIEnvironment, attempt: Attempt, start: HeldStart
+    ) -> Iterable[bytes] | None:
+        """Decide what follows on an *error*: `_AGAIN`, the answer in place of it, or None if it is final."""
         middleware = self._middleware
-        if not isinstance(error, Exception):
-            return None
         is_conflict = middleware.policy.is_retryable(error)
         if is_conflict:
             failed = middleware.policy.failed(environ["retry.attempt"], error, self._obstacle(attempt, start), environ)
-            if failed.obstacle is None:
-                _wsgi.close_quietly(body)
             middleware.policy.tell(_wsgi.method_and_path(environ), failed)
             if failed.obstacle is None:
                 return _AGAIN
@@ -281,7 +279,6 @@ class _Request:
             return None
         if not is_conflict and not isinstance(error, PoolTimeoutError):
             return None
-        _wsgi.close_quietly(body)
         environ["wsgi_session.error"] = error
         return middleware.exhausted(environ, self._start_response)
 
@@ -318,8 +315,3 @@ class _BegunBody:
             _wsgi.close(self._body)
         finally:
             self._request_body.close()
-
-
-def _is_error_page(start: HeldStart) -> bool:
-    """Say whether the response is a 500, which a framework may have made of an error."""
-    return start.call is not None and start.call[0].startswith("500")

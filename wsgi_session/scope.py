@@ -23,6 +23,7 @@ class State(Enum):
 
     OPEN = "open"
     DOOMED = "doomed"
+    SETTLING = "being settled"
     COMMITTED = "committed"
     UNCOMMITTED = "not committed"
     ROLLED_BACK = "rolled back"

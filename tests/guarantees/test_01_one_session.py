@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import object_session, scoped_session, sessionmaker
 
 from tests.helpers import Exchange, Word, add_words, all_words, answer, both_ways, request, words
-from wsgi_session import RequestScopedSession, SessionMiddleware, current_scope, never, on_success
+from wsgi_session import RequestScopedSession, SessionMiddleware, current_scope, never, on_success, session_scope
 
 KEY = "sqlalchemy.session"
 
@@ -290,6 +291,35 @@ def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
         return [repr(all_words(session)).encode()]
 
     assert request(SessionMiddleware(app, Session)).body == b"[]"
+
+
+def test_what_was_written_first_is_gone_after_remove(Session: Any) -> None:
+    """``remove()`` forgets what was written to a session before it was read, as what was written after."""
+    with session_scope(Session) as session:
+        session.tenant = "ada"
+        Session.remove()
+
+        assert not hasattr(session, "tenant")
+
+
+def test_a_copy_of_an_untouched_session(Session: Any) -> None:
+    """It is the copy of a session that has been built."""
+    with session_scope(Session) as session:
+        assert copy.copy(session).is_active
+
+
+def test_a_slot_that_is_written_first(engine: Engine) -> None:
+    """What was written to a session before it was read is there also if it is in a slot, which ``__init__`` sets."""
+
+    class WithDefault(Slotted):
+        def __init__(self, **kw: Any) -> None:
+            self.tenant = None
+            super().__init__(**kw)
+
+    with session_scope(RequestScopedSession(sessionmaker(engine, class_=WithDefault))) as session:
+        session.tenant = "ada"
+
+        assert session.tenant == "ada"
 
 
 class Slotted(SQLAlchemySession):

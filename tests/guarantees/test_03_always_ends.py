@@ -273,6 +273,36 @@ def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
     assert sessions[0] is sessions[1]
 
 
+@pytest.mark.parametrize(("end", "times"), [("close", 1), ("drop", 0)])
+def test_a_body_that_goes_on_after_its_declared_length(end: str, times: int, Session: Any) -> None:
+    """It is closed once when the server closes the response, and not at all when the server forgets to."""
+    closed: list[int] = []
+
+    class Own:
+        def __init__(self) -> None:
+            self.chunks = iter([b"ab", b"", b""])
+
+        def __iter__(self) -> Iterator[bytes]:
+            return self
+
+        def __next__(self) -> bytes:
+            return next(self.chunks)
+
+        def close(self) -> None:
+            closed.append(1)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response, "200 OK", ("Content-Length", "2"))
+        return Own()
+
+    exchange = Exchange(SessionMiddleware(app, Session, commit=never))
+    exchange.step()
+    exchange.step()
+    getattr(exchange, end)()
+
+    assert len(closed) == times
+
+
 def test_two_steps_at_once_are_refused(Session: Any, engine: Engine) -> None:
     """A server that takes a step while another thread is in one gets an error, as from a generator."""
     in_step, go_on = threading.Event(), threading.Event()

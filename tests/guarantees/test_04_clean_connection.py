@@ -219,3 +219,26 @@ def test_a_rollback_that_fails_after_a_failed_commit_is_logged(engine: Engine, c
 
     assert "rollback after a failed COMMIT failed" in caplog.text
     stubborn.dispose()
+
+
+def test_an_application_that_translates_errors(Session: Any, engine: Engine) -> None:
+    """A failed COMMIT leaves a clean connection, also where a listener of the application raises its own error."""
+
+    @event.listens_for(engine, "handle_error")
+    def translate(context: Any) -> None:
+        raise LookupError("its own") from context.original_exception
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/fails":
+            environ[KEY].add(orphan())
+        answer(start_response)
+        return [b""]
+
+    wrapped = SessionMiddleware(app, Session, commit=on_success)
+    with pytest.raises(LookupError):
+        request(wrapped, path="/fails")
+
+    assert is_clean(engine)
+    request(wrapped, path="/next")
+    assert words(engine) == ["/next"]

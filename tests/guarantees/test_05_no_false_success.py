@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.util import FileWrapper
 
 import pytest
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, event, insert, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import sessionmaker
 
@@ -324,6 +324,40 @@ def test_doom_that_comes_too_late(Session: Any) -> None:
 
     assert "settled" in errors[0]
     assert "commits nothing" in errors[1]
+
+
+def test_a_rule_that_dooms(Session: Any, engine: Engine) -> None:
+    """A rule may doom the scope that it is asked about."""
+
+    def rule(environ: Any, status: int, headers: Any) -> bool:
+        current_scope().doom()
+        return True
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "x")
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session, commit=rule))
+
+    assert words(engine) == []
+
+
+@pytest.mark.parametrize("when", ["before_commit", "before_flush"])
+def test_doom_while_it_is_committed(when: str, Session: Any, engine: Engine) -> None:
+    """Nor is it accepted from a listener, while COMMIT is under way: the error of that rolls back."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        event.listen(environ[KEY], when, lambda *_of_the_event: current_scope().doom())
+        add_words(environ[KEY], "x")
+        answer(start_response)
+        return [b""]
+
+    with pytest.raises(ScopeStateError, match="settled"):
+        request(SessionMiddleware(app, Session, commit=on_success))
+
+    assert words(engine) == []
+    assert is_clean(engine)
 
 
 @pytest.mark.parametrize("shape", [returns_list, returns_generator], ids=lambda shape: shape.__name__)

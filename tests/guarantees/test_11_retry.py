@@ -13,7 +13,7 @@ from wsgiref.validate import validator
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
@@ -330,6 +330,119 @@ def test_not_after_a_commit(commit_something: Any, new_engine: Any, engine: Engi
     assert is_clean(engine)
 
 
+def test_what_comes_after_a_commit_does_not_undo_it(Session: Any, engine: Engine, lock: Lock, new_engine: Any) -> None:
+    """Another connection that cannot be made, or cannot be rolled back, is no COMMIT that has failed."""
+    told, other = Told(lock), new_engine()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        by_its_session(Session, environ, other)
+        with pytest.raises(OperationalError, match="unable to open"):
+            create_engine("sqlite:////nowhere/at/all.db").connect()
+        with other.connect() as connection:
+            connection.begin()
+            connection.connection.driver_connection.close()
+            with pytest.raises(ProgrammingError, match="closed"):
+                connection.rollback()
+        environ[KEY].connection()
+        lock.write()
+        return fails_in_a_statement(environ, start_response)
+
+    with pytest.raises(OperationalError, match="locked"):
+        request(wrapped(app, Session, told), "POST")
+
+    assert [failed.obstacle for failed in told] == ["something was committed, or may have been"]
+    assert words(engine) == ["committed"]
+
+
+@pytest.mark.parametrize("where", ["close", "on_end"])
+@pytest.mark.parametrize("framework", [None, "makes a page"])
+def test_not_after_a_commit_in_the_end(framework: Any, where: str, Session: Any, engine: Engine, lock: Lock) -> None:
+    """What is committed by the ``close()`` of a body that is thrown away, or by an end hook, counts as well."""
+    told = Told(lock)
+
+    def audit(*_of_the_hook: Any) -> None:
+        lock.let_go()
+        with session_scope(Session) as session:
+            add_words(session, "audited")
+
+    class Body(list[bytes]):
+        def __init__(self, environ: Any) -> None:
+            super().__init__([b"sorry"])
+            self.environ = environ
+
+        def __iter__(self) -> Iterator[bytes]:
+            lock.write()
+            with pytest.raises(OperationalError):
+                fails_in_a_statement(self.environ, None)
+            if not framework:
+                fails_in_a_statement(self.environ, None)
+            self.environ[KEY].rollback()
+            return super().__iter__()
+
+        def close(self) -> None:
+            if where == "close":
+                audit()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if where == "on_end":
+            current_scope().on_end(audit)
+        answer(start_response, "500 Sorry")
+        return Body(environ)
+
+    with pytest.raises(Exception, match="locked"):
+        request(wrapped(app, Session, told, commit=None, retry_responses=True), "POST")
+
+    assert words(engine) == ["audited"]
+
+
+def test_not_after_a_savepoint_that_sqlite_commits(Session: Any, engine: Engine, lock: Lock) -> None:
+    """The driver of SQLite sends no BEGIN before a savepoint that comes first, so that its release is a COMMIT."""
+    told = Told(lock)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with environ[KEY].begin_nested():
+            add_words(environ[KEY], "in a savepoint")
+        lock.write()
+        return fails_in_a_statement(environ, start_response)
+
+    with pytest.raises(OperationalError):
+        request(wrapped(app, Session, told), "POST")
+
+    assert [failed.obstacle for failed in told] == ["something was committed, or may have been"]
+    assert words(engine) == ["in a savepoint"]
+
+
+def test_a_savepoint_in_a_transaction_is_no_commit(Session: Any, engine: Engine, lock: Lock) -> None:
+    """A savepoint that is released in a transaction has committed nothing."""
+    lock.read()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        with environ[KEY].begin_nested():
+            add_words(environ[KEY], "bob")
+        answer(start_response)
+        return [b"done"]
+
+    assert request(wrapped(app, Session, Told(lock)), "POST").body == b"done"
+    assert words(engine) == ["ada", "bob"]
+
+
+def test_a_refused_commit_of_a_plain_connection(Session: Any, engine: Engine, lock: Lock) -> None:
+    """It is rolled back before the request is repeated, also on an engine that no session has used."""
+    lock.read()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO word (text) VALUES ('ada')"))
+        answer(start_response)
+        return [b"done"]
+
+    assert request(wrapped(app, Session, Told(lock)), "POST").body == b"done"
+    assert words(engine) == ["ada"]
+    assert is_clean(engine)
+
+
 def test_a_commit_that_failed_is_none(Session: Any, engine: Engine, lock: Lock) -> None:
     """A COMMIT that the database has refused, and the application has survived, does not count."""
     told = Told(lock, after=1)
@@ -424,6 +537,22 @@ def test_each_attempt_has_the_environ_as_it_was_received(Session: Any, engine: E
     assert environ["wsgi.input"] is server_input
 
 
+def test_nothing_of_a_failed_attempt_is_in_the_environ(Session: Any, engine: Engine, lock: Lock) -> None:
+    """What an attempt that was thrown away has put into its environ does not reach the one that was received."""
+    environ = new_environ("POST")
+    lock.write()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        if environ["retry.attempt"] == 0:
+            environ["REMOTE_USER"] = "of the failed attempt"
+        return fails_in_a_flush(environ, start_response)
+
+    request(wrapped(app, Session, Told(lock)), environ=environ)
+
+    assert environ["retry.attempt"] == 1
+    assert "REMOTE_USER" not in environ
+
+
 def test_each_attempt_has_the_same_body(Session: Any, engine: Engine, lock: Lock) -> None:
     """It is read from its beginning, whatever an earlier attempt has read."""
     read: list[bytes] = []
@@ -479,6 +608,24 @@ def test_the_body_that_is_thrown_away_is_closed(Session: Any, engine: Engine, lo
     exchange.close()
 
     assert closed == [0, 1, 2]
+    assert is_clean(engine)
+
+
+@pytest.mark.parametrize("option", ["on_failed_attempt", "is_retryable"])
+def test_a_hook_that_raises(option: str, Session: Any, engine: Engine, lock: Lock) -> None:
+    """Its error goes on; the body that nobody else could close has been closed."""
+    lock.write()
+
+    def fail(*_of_the_hook: Any) -> bool:
+        raise LookupError(option)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        yield from fails_in_a_generator(environ, lambda *arguments: None)
+
+    with pytest.raises(LookupError, match=option):
+        request(RetryMiddleware(SessionMiddleware(app, Session), **{option: fail}), "POST")
+
     assert is_clean(engine)
 
 

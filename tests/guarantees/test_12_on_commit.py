@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
@@ -436,6 +436,68 @@ def test_a_callback_that_commits_runs_what_it_has_registered(session: Any) -> No
     assert called == ["inner", "1", "2"]
 
 
+def test_a_commit_of_a_callbacks_own_that_fails(session: Any) -> None:
+    """It drops what was registered for it."""
+    called: list[str] = []
+
+    def follow_up() -> None:
+        on_commit(session, partial(called.append, "dropped"))
+        session.add(orphan())
+        with pytest.raises(Exception, match="FOREIGN KEY"):
+            session.commit()
+        session.rollback()
+
+    on_commit(session, follow_up)
+    session.commit()
+
+    assert called == []
+
+
+def test_a_listener_that_commits_when_a_transaction_has_ended(session: Any, engine: Engine) -> None:
+    """Another commit between COMMIT and the callbacks changes nothing for them."""
+    called: list[str] = []
+    add_words(session, "ada")
+    on_commit(session, partial(called.append, "1"))
+
+    audited: list[str] = []
+
+    def write(ended: Any, transaction: Any) -> None:
+        if transaction.parent is None and not audited:
+            audited.append("audit")
+            add_words(session, "audit")
+            session.commit()
+
+    event.listen(SQLAlchemySession, "after_transaction_end", write, insert=True)
+    try:
+        session.commit()
+    finally:
+        event.remove(SQLAlchemySession, "after_transaction_end", write)
+
+    assert words(engine) == ["ada", "audit"]
+    assert called == ["1"]
+
+
+def test_a_failed_request_whose_body_commits(Session: Any, engine: Engine) -> None:
+    """What waits in a request that has failed is dropped, also if its body commits something else for itself."""
+    called: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        on_commit(environ[KEY], partial(called.append, "dropped"))
+        answer(start_response, "422 No")
+
+        def body() -> Any:
+            add_words(environ[KEY], "log")
+            environ[KEY].commit()
+            yield b"a"
+
+        return body()
+
+    request(SessionMiddleware(app, Session, commit=on_success), "POST")
+
+    assert words(engine) == ["log"]
+    assert called == []
+
+
 # A callback that raises.
 
 
@@ -480,6 +542,22 @@ def test_an_error_after_a_rules_commit_is_logged(session: Any, engine: Engine, c
     assert words(engine) == ["ada"]
     assert "first" in caplog.text
     assert is_clean(engine)
+
+
+def test_an_error_is_that_of_its_own_commit(session: Any, caplog: Any) -> None:
+    """Where another callback has stopped the worker, an error is in the log, and not raised by the next commit."""
+
+    def stop() -> None:
+        raise SystemExit
+
+    on_commit(session, partial(fail, "first"))
+    on_commit(session, stop)
+    with pytest.raises(SystemExit):
+        session.commit()
+    on_commit(session, lambda: None)
+    session.commit()
+
+    assert "first" in caplog.text
 
 
 def test_an_error_in_one_session_keeps_no_other_from_being_committed(new_engine: Any, caplog: Any) -> None:
