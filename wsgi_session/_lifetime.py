@@ -195,7 +195,7 @@ class Lifetime(Scope):
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
-        if self._state is _DOOMED:
+        if self._is_doomed():
             self.roll_back()
             return
         try:
@@ -204,7 +204,7 @@ class Lifetime(Scope):
         except BaseException as error:
             self.roll_back(error)
             raise
-        if self._state is _DOOMED:
+        if self._is_doomed():  # by the rule
             self.roll_back()
         elif is_success:
             hooks.log_errors(self.commit())
@@ -247,7 +247,7 @@ class Lifetime(Scope):
         Raises:
             Exception: The first error of a callback of `on_commit`; everything is committed then.
         """
-        if self._state is _DOOMED:
+        if self._is_doomed():
             self.roll_back()
         elif errors := self.commit():
             hooks.log_errors(errors[1:])
@@ -309,6 +309,9 @@ class Lifetime(Scope):
                 stack.callback(self._run, hook)
             for source, session in self._sessions():
                 stack.callback(_end_session, source, session, error)
+
+    def _is_doomed(self) -> bool:
+        return self._state is _DOOMED
 
     def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
         yield from self._others

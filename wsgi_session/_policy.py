@@ -105,7 +105,7 @@ class Policy:
 
     def _backoff(self, number: int) -> float:
         """Choose the seconds to wait, with full jitter: those who have met in a conflict should not meet again."""
-        return random.uniform(0, min(self.max_wait, self.wait * 2**number))
+        return random.uniform(0, min(self.max_wait, self.wait * 2 ** min(number, 60)))
 
 
 def _name(error: BaseException) -> str:

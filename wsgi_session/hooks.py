@@ -171,7 +171,7 @@ class Callbacks:
             self.errors.append(error)
         finally:
             if session.in_transaction():
-                _transaction.roll_back(session)
+                _transaction.give_back(session)
 
 
 def _callbacks_of(session: Session) -> Callbacks:

@@ -206,7 +206,6 @@ class _Request:
         self.body = RequestBody(environ, max_body=middleware.max_body, max_in_memory=middleware.max_in_memory)
         self._environ = environ
         self._middleware = middleware
-        self._received = dict(environ)
         self._start_response = start_response
 
     def attempt(self, number: int) -> Iterable[bytes]:
@@ -215,7 +214,7 @@ class _Request:
         Raises:
             BaseException: What the application has raised, if that is final.
         """
-        environ = self._received | {
+        environ = self._environ | {
             "retry.attempt": number,
             "retry.attempts": self._middleware.policy.attempts,
             "wsgi.input": self.body.reader(),
@@ -227,7 +226,7 @@ class _Request:
             is_final = answer is not _AGAIN
         finally:
             if is_final:
-                self._environ.update(environ, **{"wsgi.input": self._received["wsgi.input"]})
+                self._environ.update(environ, **{"wsgi.input": self._environ["wsgi.input"]})
         return answer
 
     def _answer(self, environ: WSGIEnvironment, attempt: Attempt) -> Iterable[bytes]:
@@ -248,7 +247,7 @@ class _Request:
 
     def _begun(self, body: Iterable[bytes], attempt: Attempt) -> Iterable[bytes]:
         """Take the first chunk of *body*, if its transaction may be committed with it."""
-        if _wsgi.is_finished(body, self._received.get("wsgi.file_wrapper")) or not _wsgi.is_iterable(body):
+        if _wsgi.is_finished(body, self._environ.get("wsgi.file_wrapper")) or not _wsgi.is_iterable(body):
             return body
         chunks = iter(body)
         first = () if attempt.is_committed else tuple(itertools.islice(filter(None, chunks), 1))

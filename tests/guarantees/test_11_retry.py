@@ -953,6 +953,16 @@ def test_the_wait_is_bounded_and_random(Session: Any, engine: Engine, lock: Lock
     assert len(set(waits)) == 7
 
 
+def test_the_wait_of_a_late_attempt() -> None:
+    """It is bounded after any number of attempts."""
+    policy = RetryMiddleware(fails_in_a_flush, attempts=5000).policy
+
+    wait = policy.failed(4000, ValueError(), None).wait
+
+    assert wait is not None
+    assert wait <= 1
+
+
 def test_its_own_idea_of_a_conflict(Session: Any, engine: Engine, lock: Lock) -> None:
     """What is worth another attempt can be said by the user."""
     told = Told(lock)

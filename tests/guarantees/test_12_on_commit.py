@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import add_words, all_words, answer, is_clean, orphan, request, words
+from tests.helpers import Word, add_words, all_words, answer, is_clean, orphan, request, words
 from wsgi_session import (
     PendingChangesError,
     RequestScopedSession,
@@ -397,6 +397,18 @@ def test_what_a_callback_leaves_open_is_rolled_back(way: Any, session: Any, engi
 
     assert words(engine) == ["ada"]
     assert is_clean(engine)
+
+
+def test_a_callback_that_only_reads_expires_nothing(engine: Engine) -> None:
+    """What was loaded stays readable, with ``expire_on_commit=False``, when a callback has left a transaction open."""
+    with SQLAlchemySession(engine, expire_on_commit=False) as session:
+        word = Word(text="ada")
+        session.add(word)
+        on_commit(session, partial(all_words, session))
+        session.commit()
+
+        assert "text" in vars(word)
+        assert not session.in_transaction()
 
 
 @pytest.mark.parametrize("way", WAYS)
