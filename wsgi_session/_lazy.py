@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MemberDescriptorType, SimpleNamespace
-from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar, cast
+from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -148,7 +148,7 @@ class SessionSource(Generic[S]):
         written = dict(attributes)
         owner = written.pop(OWNER)
         attributes.clear()
-        object.__setattr__(session, "__class__", cast("Shape[S]", self.lazy).real)
+        object.__setattr__(session, "__class__", self.lazy.real)  # type: ignore[union-attr]  # that of an unbuilt one
         try:
             self._initialize(session, kw)
             self._on_build(session, owner)
@@ -192,13 +192,8 @@ class SessionSource(Generic[S]):
 
     def _initialize(self, session: S, kw: dict[str, Any]) -> None:
         """Have SQLAlchemy's own ``sessionmaker.__call__`` merge the arguments and fill in the session that is there."""
-
-        def fill_in(**merged: Any) -> None:
-            type(session).__init__(session, **merged)
-
-        factory = cast("sessionmaker[S]", self.session_factory)
-        filling = SimpleNamespace(kw=factory.kw, class_=fill_in)
-        sessionmaker.__call__(cast("sessionmaker[S]", filling), **kw)
+        filling: Any = SimpleNamespace(kw=self.session_factory.kw, class_=type(session).__init__.__get__(session))  # type: ignore[attr-defined]
+        sessionmaker.__call__(filling, **kw)
 
     def _shape_of(self, real: type[S]) -> Shape[S]:
         if real not in self._shapes:

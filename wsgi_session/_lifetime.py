@@ -302,9 +302,18 @@ class Lifetime(Scope):
         if error is None:
             self._warn_of_losses(self._built())
         self._state = _ENDED
+        token = innermost.set(self)
+        try:
+            if self._hooks or self._others:
+                self._end_each(error)
+            else:
+                _end_session(self.terms.source, self.session, error)
+        finally:
+            self._forget()
+            innermost.reset(token)
+
+    def _end_each(self, error: BaseException | None) -> None:
         with ExitStack() as stack:
-            stack.callback(innermost.reset, innermost.set(self))
-            stack.callback(self._forget)
             for hook in reversed(self._hooks):
                 stack.callback(self._run, hook)
             for source, session in self._sessions():
@@ -394,14 +403,24 @@ def _commit_after(committed: list[Session], session: Session) -> list[Exception]
 
 
 def _end_session(source: _lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
-    with ExitStack() as stack:
-        stack.callback(source.end, session)
+    try:
         if _lazy.is_built(session):
-            stack.callback(session.info.pop, OF_SESSION, None)
-            stack.callback(hooks.forget, session)
-            stack.callback(_transaction.close, session)
+            _close(session, error)
+    finally:
+        source.end(session)
+
+
+def _close(session: Session, error: BaseException | None) -> None:
+    info = session.info
+    try:
+        try:
             if _is_fatal(error):
-                stack.callback(_transaction.abandon, session)
+                _transaction.abandon(session)
+        finally:
+            _transaction.close(session)
+    finally:
+        for key in (OF_SESSION, hooks.OF_SESSION, _transaction.FLUSHED):  # what they refer to refers to the session
+            info.pop(key, None)
 
 
 def _is_fatal(error: BaseException | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from sqlalchemy import Engine, event
@@ -20,6 +20,8 @@ from ._log import log
 from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
     from sqlalchemy.engine import ExceptionContext
 
@@ -116,7 +118,6 @@ def give_back(session: Session) -> None:
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
     _ending(session, session.close)
-    session.info.pop(FLUSHED, None)  # a transaction refers to its session
 
 
 def abandon(session: Session) -> None:
@@ -125,7 +126,7 @@ def abandon(session: Session) -> None:
     Those whose pool is the database itself, and those that are the user's, are rolled back. The session is empty
     afterwards, and can be used again.
     """
-    for connection in _own_connections(session):
+    for connection in _own_connections(session.get_transaction()):
         if not isinstance(connection.engine.pool, StaticPool | SingletonThreadPool):
             with suppress(Exception):  # it may be closed, or invalid already
                 connection.invalidate()
@@ -142,12 +143,12 @@ def is_within(transaction: SessionTransaction | None, outer: SessionTransaction)
     return False
 
 
-def _ending(session: Session, end: Any) -> None:
-    connections = _own_connections(session)
+def _ending(session: Session, end: Callable[[], object]) -> None:
+    transaction = session.get_transaction()
     try:
         end()
     except BaseException as error:  # the connections may be lost to the session by now, and so to the pool
-        for connection in connections:
+        for connection in _own_connections(transaction):
             with suppress(Exception):
                 connection.invalidate()
         if not isinstance(error, Exception):
@@ -155,13 +156,12 @@ def _ending(session: Session, end: Any) -> None:
         log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
 
 
-def _own_connections(session: Session) -> list[Connection]:
-    """List the connections that *session* took from a pool itself.
+def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:
+    """List the connections that the session of *transaction* took from a pool itself.
 
     SQLAlchemy has no public name for them: ``SessionTransaction.connections`` (2.1.7) does not tell a connection of the
     session's from one that the user bound it to.
     """
-    transaction = session.get_transaction()
     if transaction is None:
         return []
     entries = set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
