@@ -303,9 +303,12 @@ def test_what_was_written_first_is_gone_after_remove(Session: Any) -> None:
 
 
 def test_a_copy_of_an_untouched_session(Session: Any) -> None:
-    """It is the copy of a session that has been built."""
+    """It is the copy of a session that has been built, also where Python asks the class (3.13) and not the session."""
     with session_scope(Session) as session:
         assert copy.copy(session).is_active
+    with session_scope(Session) as session:
+        _, (real, *_), *_ = type(session).__reduce_ex__(session, 4)
+        assert real is Session.session_factory.class_
 
 
 def test_a_slot_that_is_written_first(engine: Engine) -> None:
@@ -316,10 +319,13 @@ def test_a_slot_that_is_written_first(engine: Engine) -> None:
             self.tenant = None
             super().__init__(**kw)
 
-    with session_scope(RequestScopedSession(sessionmaker(engine, class_=WithDefault))) as session:
+    Registry = RequestScopedSession(sessionmaker(engine, class_=WithDefault))
+    with session_scope(Registry) as session:
         session.tenant = "ada"
 
         assert session.tenant == "ada"
+        Registry.remove()
+        assert Registry().tenant is None
 
 
 class Slotted(SQLAlchemySession):

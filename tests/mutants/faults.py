@@ -243,7 +243,7 @@ FAULTS = [
         "a connection that cannot be rolled back stays out",
         10,
         "_transaction",
-        "        for connection in connections:\n            with suppress(Exception):\n                connection.invalidate()",
+        "        for connection in _own_connections(transaction):\n            with suppress(Exception):\n                connection.invalidate()",
         "        pass",
     ),
     Fault(
