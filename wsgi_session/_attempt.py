@@ -56,7 +56,7 @@ class Attempt:
 
     def saves(self, connection: Connection) -> None:
         """Note a savepoint.  Without a BEGIN before it, as the driver of SQLite has it, its release is a COMMIT."""
-        if not getattr(connection.connection.driver_connection, "in_transaction", True):
+        if not _transaction.of_driver(connection, "in_transaction", default=True):
             self._saved.add(connection)
 
     def releases(self, connection: Connection) -> None:

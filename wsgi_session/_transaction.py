@@ -237,7 +237,15 @@ def is_autocommit(connection: Connection) -> bool:
     SQLAlchemy has no public name for what it asks itself.
     """
     by_sqlalchemy = connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return by_sqlalchemy or getattr(connection.connection.driver_connection, "autocommit", False) is True
+    return by_sqlalchemy or of_driver(connection, "autocommit", default=False) is True
+
+
+def of_driver(connection: Connection, name: str, *, default: object) -> object:
+    """Read an attribute of the driver's connection, which may lack it, or be closed already."""
+    try:
+        return getattr(connection.connection.driver_connection, name, default)
+    except Exception:  # of the driver
+        return default
 
 
 def replace_pool(engine: Engine) -> None:

@@ -341,8 +341,9 @@ def test_what_comes_after_a_commit_does_not_undo_it(Session: Any, engine: Engine
         with other.connect() as connection:
             connection.begin()
             connection.connection.driver_connection.close()
-            with pytest.raises(ProgrammingError, match="closed"):
-                connection.rollback()
+            for act in (connection.begin_nested, connection.rollback):
+                with pytest.raises(ProgrammingError, match="closed"):
+                    act()
         environ[KEY].connection()
         lock.write()
         return fails_in_a_statement(environ, start_response)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import sessionmaker
 
 from tests import postgresql
@@ -374,7 +374,7 @@ def test_a_first_phase_that_fails(two_phase: Engine) -> None:
         answer(start_response)
         return [b""]
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(SQLAlchemyError):  # 2.0.31 has an error of its own in place of the driver's
         request(SessionMiddleware(app, two_phase_registry(two_phase), commit=on_success), "POST")
 
     assert is_clean(two_phase)
