@@ -338,12 +338,12 @@ def test_what_comes_after_a_commit_does_not_undo_it(Session: Any, engine: Engine
         by_its_session(Session, environ, other)
         with pytest.raises(OperationalError, match="unable to open"):
             create_engine("sqlite:////nowhere/at/all.db").connect()
-        with other.connect() as connection:
-            connection.begin()
-            connection.connection.driver_connection.close()
-            for act in (connection.begin_nested, connection.rollback):
+        for act in ("begin_nested", "rollback"):
+            with other.connect() as connection:
+                connection.begin()
+                connection.connection.driver_connection.close()
                 with pytest.raises(ProgrammingError, match="closed"):
-                    act()
+                    getattr(connection, act)()
         environ[KEY].connection()
         lock.write()
         return fails_in_a_statement(environ, start_response)
