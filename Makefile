@@ -13,7 +13,7 @@ PYTEST ?= pytest
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-BENCHMARKS ?= slow_clients
+BENCHMARKS ?= costs slow_clients
 METADATA := setup.cfg pyproject.toml
 
 .PHONY: demo test test-all check mutants servers bench clean

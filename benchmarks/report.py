@@ -1,0 +1,100 @@
+"""The report: the figures of all subjects, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from .figures import FOLLOWED, AllFigures, Figures
+from .goals import GOALS, TRIPS, Goal, signed, times, whole
+from .meters import Cost
+
+
+def report(found: AllFigures, heading: str) -> str:
+    """Render everything that is known."""
+    parts = [heading]
+    if {"wsgi_session", "wsgi_session_rule"} <= set(found):
+        parts += ["## Goals", _goals(found)]
+    parts += ["## Beside the peers", PEERS, _peers(found)]
+    if FOLLOWED in found:
+        parts += ["## Growth", GROWTH, _growth(found[FOLLOWED])]
+    parts += ["## Versions", _versions(found)]
+    return "\n\n".join(parts) + "\n"
+
+
+PEERS = """\
+Each row is a way to have a session in every request, beside the same application in the same framework whose views
+open theirs by hand (`with Session() as session:`). *Untouched* is a request that needs no session, *stream* one that
+is answered with a generator of ten chunks and needs none; *SELECT* reads one row by its primary key; *INSERT* adds
+one, and is committed by whom the row says. What is added to the first two is shown, and what the others are
+multiplied by. *Memory* is what is added to each of 1,000 streamed responses that are open at the same time, in bytes;
+where it is near zero, the session is gone before the body is sent. *Round trips* are those on PostgreSQL for an
+untouched request, a SELECT and an INSERT; by hand they are 0, 3 and 3.
+
+bottle-sqlalchemy gives a session to those views alone that ask for one, so that the others cost nothing."""
+
+GROWTH = """\
+What wsgi_session adds to a streamed response of ten chunks when so many are open at the same time on one thread, and
+step in turn; and to an untouched request when so many threads make them, each of which holds a streamed response open.
+The second includes a little of what the switches between threads cost."""
+
+
+def _goals(found: AllFigures) -> str:
+    return _table(("case", "goal", "measured", ""), [_goal(goal, goal.measured(found)) for goal in GOALS])
+
+
+def _goal(goal: Goal, measured: float | None) -> tuple[str, ...]:
+    if measured is None:
+        return goal.case, goal.shown(goal.limit), "not measured", ""
+    return goal.case, goal.shown(goal.limit), goal.shown(measured), "met" if measured <= goal.limit else "**missed**"
+
+
+def _peers(found: AllFigures) -> str:
+    heads = ("", "in", "SQLAlchemy", "untouched", "stream", "SELECT", "INSERT", "by", "memory", "round trips")
+    return _table(heads, [_peer(figures) for figures in found.values()])
+
+
+def _peer(figures: Figures) -> tuple[str, ...]:
+    subject, costs = figures.subject, figures.costs
+    return (
+        subject.title,
+        {"wsgi": "plain WSGI"}.get(subject.framework.__name__, subject.framework.__name__.capitalize()),
+        figures.versions["SQLAlchemy"],
+        signed(costs["untouched"].added),
+        signed(costs["stream"].added),
+        times(costs["select"].ratio),
+        times(costs["insert"].ratio),
+        subject.commits,
+        whole(figures.memory),
+        ", ".join(str(figures.round_trips[view][1]) for view in TRIPS) if figures.round_trips else "not measured",
+    )
+
+
+def _growth(figures: Figures) -> str:
+    return "\n\n".join(
+        _table((head, *costs), [(f"added {_unit_of(costs)}", *(signed(cost.added) for cost in costs.values()))])
+        for head, costs in (("open on one thread", figures.open_responses), ("threads", figures.threads))
+    )
+
+
+def _unit_of(costs: dict[str, Cost]) -> str:
+    return next(iter(costs.values())).unit
+
+
+def _versions(found: AllFigures) -> str:
+    return "\n".join(f"- {line}" for line in dict.fromkeys(_versions_of(figures) for figures in found.values()))
+
+
+def _versions_of(figures: Figures) -> str:
+    words = re.findall(r"[a-z0-9]+[a-z0-9_.-]*", " ".join(("sqlalchemy", *figures.subject.requirements)).lower())
+    wanted = {_normal(word) for word in words}
+    return ", ".join(f"{name} {figures.versions[name]}" for name in sorted(figures.versions) if _normal(name) in wanted)
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
