@@ -1,4 +1,4 @@
-"""The benchmarks: what they measure is real."""
+"""The benchmarks: what they measure is real, and the guard can fail."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from benchmarks import costs
+from benchmarks import costs, guard
 from benchmarks.client import EXPECTED, Client
 from benchmarks.environments import ROOT
 from benchmarks.figures import Figures
@@ -95,6 +95,18 @@ def test_cpu_time_is_compared_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert found.unit == "ns"
     assert found.ratio == pytest.approx(2 * 1.01)
+
+
+def test_the_guard_says_both_numbers() -> None:
+    """A case over its limit fails with what was found and what the limit is; one that is within it does not."""
+    found = {
+        "untouched": Cost(1_000, 1_000 * guard.LIMITS["instructions"]["untouched"], "instructions"),
+        "SELECT": Cost(800_000, 1_600_000, "instructions"),
+    }
+
+    [verdict] = guard.verdicts(found)
+
+    assert verdict.startswith(f"SELECT: x2.000 is more than x{guard.LIMITS['instructions']['SELECT']:.3f} ")
 
 
 def test_a_missed_goal_is_shown_as_missed() -> None:
