@@ -9,9 +9,8 @@ An unbuilt session can be written to: what was written is in its ``__dict__``, a
 which is when anything is first read. So a scope can leave its mark on it by a plain store, and change its class, at a
 tenth of the price of ``object.__setattr__``.
 
-Both subclasses are made by ``type.__new__`` with a first base whose ``__init_subclass__`` is empty, so that neither a
-metaclass nor an ``__init_subclass__`` of the user's is run for them. That base has no ``__slots__``: with them CPython
-takes the memory layouts for different ones and refuses to change ``__class__``.
+Both subclasses are made by ``type.__new__``, so that neither a metaclass nor an ``__init_subclass__`` of the user's is
+run for them.
 """
 
 from __future__ import annotations
@@ -30,15 +29,23 @@ OnBuild = Callable[[S, Any], None]
 """Told of a session that has just been built, and of the owner that it was made for."""
 
 
+FORM = "_wsgi_session_form"
+"""The mark of a class whose instances are no session yet, or no longer."""
+
+
 class Unbuilt:
-    """First base of what becomes a session on first touch."""
+    """What becomes a session on first touch."""
+
+    _wsgi_session_form = True
 
     def __init_subclass__(cls) -> None:
         """Keep the ``__init_subclass__`` of users' session classes from running."""
 
 
 class Ended:
-    """First base of what was a session until its scope ended."""
+    """What was a session until its scope ended."""
+
+    _wsgi_session_form = True
 
     def __init_subclass__(cls) -> None:
         """Keep the ``__init_subclass__`` of users' session classes from running."""
@@ -68,16 +75,13 @@ class Ended:
         """Do nothing: everything has been closed."""
 
 
-FORMS = (Unbuilt, Ended)
-"""The first bases of what is no session yet, or no longer."""
-
 OWNER = "_wsgi_session_owner"
 """The attribute of an unbuilt session that refers to what it was made for."""
 
 
 def is_built(session: Session) -> bool:
     """Say whether *session* has been touched, without touching it."""
-    return not issubclass(type(session), FORMS)
+    return not hasattr(type(session), FORM)
 
 
 class Shape(Generic[S]):
@@ -217,8 +221,16 @@ def _can_wait(session_factory: sessionmaker[Any]) -> bool:
 
 
 def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:
+    """Derive from *real* what behaves as *first* says.
+
+    By *first* as a base where *real* has an ``__init_subclass__`` of its own, which must not run, else by its methods:
+    a second base may give the class another memory layout, if the first one of *real* has empty ``__slots__``.
+    """
     named = {"__module__": real.__module__, "__qualname__": real.__qualname__, "__doc__": real.__doc__}
-    return type.__new__(type(real), real.__name__, (first, real), named | namespace)
+    if any("__init_subclass__" in vars(base) for base in real.__mro__[:-1] if base is not Generic):
+        return type.__new__(type(real), real.__name__, (first, real), named | namespace)
+    methods = {name: value for name, value in vars(first).items() if callable(value) or name == FORM}
+    return type.__new__(type(real), real.__name__, (real,), methods | named | namespace)
 
 
 def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -14,9 +15,19 @@ from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import object_session, scoped_session, sessionmaker
 
 from tests.helpers import Exchange, Word, add_words, all_words, answer, both_ways, request, words
-from wsgi_session import RequestScopedSession, SessionMiddleware, current_scope, never, on_success, session_scope
+from wsgi_session import (
+    RequestScopedSession,
+    ScopeEndedError,
+    SessionMiddleware,
+    current_scope,
+    never,
+    on_success,
+    session_scope,
+)
 
 KEY = "sqlalchemy.session"
+
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize("commit", [None, on_success, never])
@@ -332,6 +343,41 @@ class Slotted(SQLAlchemySession):
     """Has ``__slots__``."""
 
     __slots__ = ("tenant",)
+
+
+class Slotless:
+    """A mixin with empty ``__slots__``."""
+
+    __slots__ = ()
+
+
+class Abstract(abc.ABC, SQLAlchemySession):
+    """Has a mixin first, and a metaclass."""
+
+
+class OfTenant(Generic[T], SQLAlchemySession):
+    """Has a generic first."""
+
+
+class Mixed(Slotless, SQLAlchemySession):
+    """Has a mixin first."""
+
+
+class MixedAndBuiltAtOnce(Slotless, SQLAlchemySession):
+    """Has a mixin first, and sets attributes in its own way."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+@pytest.mark.parametrize("kind", [Abstract, OfTenant, Mixed, MixedAndBuiltAtOnce])
+def test_a_mixin_before_the_session(kind: Any, engine: Engine) -> None:
+    """A session class may have a mixin first: its sessions are used and ended like any."""
+    with session_scope(RequestScopedSession(sessionmaker(engine, class_=kind))) as session:
+        assert all_words(session) == []
+
+    with pytest.raises(ScopeEndedError):
+        all_words(session)
 
 
 class WithInit(SQLAlchemySession):
