@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import NullPool
 
 from tests.conflicts import Lock
 from tests.helpers import Exchange, add_words, all_words, answer, is_clean, new_environ, request, words
@@ -279,7 +280,8 @@ def by_autocommit(Session: Any, environ: Any, other: Engine) -> None:
 
 def by_an_engine_in_autocommit(Session: Any, environ: Any, other: Engine) -> None:
     """A session on an engine on which each statement is committed by itself."""
-    with sessionmaker(create_engine(other.url, isolation_level="AUTOCOMMIT"))() as session:
+    engine = create_engine(other.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with sessionmaker(engine)() as session:
         session.execute(text("INSERT INTO word (text) VALUES ('committed')"))
 
 
