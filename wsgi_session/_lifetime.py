@@ -56,6 +56,7 @@ class Lifetime(Scope):
         "_may_warn",
         "_others",
         "_state",
+        "_was_dropped",
         "environ",
         "outer",
         "session",
@@ -81,6 +82,7 @@ class Lifetime(Scope):
     _may_warn: bool
     _others: tuple[tuple[_lazy.SessionSource[Any], Any], ...]
     _state: State
+    _was_dropped: bool  # not set otherwise: most requests save the store
 
     @classmethod
     def opened(cls, terms: Terms, environ: WSGIEnvironment | None = None) -> Lifetime:
@@ -118,6 +120,11 @@ class Lifetime(Scope):
     def is_ended(self) -> bool:
         """Whether this scope has ended, or was inherited from a parent process."""
         return self._state is State.ENDED or self._generation != _fork.generation
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the server has dropped the response without closing it."""
+        return getattr(self, "_was_dropped", False)
 
     def on_end(self, hook: H) -> H:
         """Have *hook* called with this scope when it has ended."""
@@ -289,6 +296,11 @@ class Lifetime(Scope):
         self._state = _ENDED  # what most requests are: there is nothing that could fail
         if self.outer is not None:
             self.outer = nearest_open(self.outer)
+
+    def drop(self) -> None:
+        """End, for the server has dropped the response without closing it."""
+        self._was_dropped = True
+        self.end()
 
     def disown(self) -> None:
         """End in a child process, without a word to the database: the connections are the parent's."""

@@ -90,7 +90,7 @@ class Response:
             self._drop_body()
         finally:
             innermost.reset(token)
-            self._scope.end()
+            self._scope.drop()
         if held_connection:
             warnings.warn(f"The response of {self._scope!r} was never closed.", ResourceWarning, stacklevel=2)
 

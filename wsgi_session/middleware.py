@@ -13,7 +13,8 @@ from . import _wsgi
 from ._lifetime import Lifetime, Terms, innermost
 from ._response import Response
 from ._start import SettlingStart, settled_chunks
-from .registry import RequestScopedSession, adopt
+from .observe import Recorder
+from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class SessionMiddleware:
         *,
         environ_key: str = "sqlalchemy.session",
         commit: CommitRule | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """Wrap *app*.
 
@@ -49,6 +51,7 @@ class SessionMiddleware:
             environ_key: Where the session is put in the environ.
             commit: When to commit for the application: a rule such as `on_unsafe_success`; None for an application that
                 commits for itself, at any time until its body is closed.
+            recorder: What records the requests, if they are to be recorded.
 
         Raises:
             TypeError: If an argument is of another kind.
@@ -62,12 +65,16 @@ class SessionMiddleware:
                 f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never',"
                 " a function (environ, status, headers) -> bool, or None."
             )
-        self.app = app
+        if recorder is not None and not isinstance(recorder, Recorder):
+            raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
+        self.app = app if recorder is None else recorder.watching(app)
         self.commit = commit
         self.environ_key = environ_key
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
         self._terms = Terms(adopt(self.registry).source, settles=commit is not None, key=environ_key)
+        if recorder is not None:
+            recorder.watch(*engines_of(self.registry.session_factory))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""

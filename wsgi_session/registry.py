@@ -191,11 +191,15 @@ def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:
     return adopted
 
 
+def engines_of(session_factory: Any) -> list[Engine]:
+    """List the engines that a `sessionmaker` names by now."""
+    kw = getattr(session_factory, "kw", {})
+    return [bind for bind in (kw.get("bind"), *(kw.get("binds") or {}).values()) if isinstance(bind, Engine)]
+
+
 def _replace_pools(registry: ScopeRegistry[Any]) -> None:
-    kw = getattr(registry.source.session_factory, "kw", {})
-    for bind in (kw.get("bind"), *(kw.get("binds") or {}).values()):
-        if isinstance(bind, Engine):
-            _transaction.replace_pool(bind)
+    for engine in engines_of(registry.source.session_factory):
+        _transaction.replace_pool(engine)
 
 
 _registries: _fork.Inheritance[ScopeRegistry[Any]] = _fork.Inheritance(_replace_pools)

@@ -1,0 +1,81 @@
+"""The holds: the connections that a request has out of its pools, and what it has waited for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ._record import Held
+from ._transcript import Transcript
+
+
+class Holder(Protocol):
+    """What a connection is out for: a request that is recorded."""
+
+    what: str
+    """The method and the path."""
+
+    holds: Holds
+    transcript: Transcript | None
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A connection that is out of its pool.  Lives until it goes back."""
+
+    engine: str
+    asked: float
+    """When it was asked for, as of ``perf_counter()``."""
+
+    since: float
+    """When the pool gave it."""
+
+    line: str | None
+    holder: Holder | None
+    """The request that it is out for; None if that is none, or is over."""
+
+
+class Holds:
+    """All holds of one request, and how long they were.  Lives as long as its recording."""
+
+    __slots__ = ("_began", "_max_kept", "duration", "open", "over", "ran_dry", "waited", "waiting_since")
+
+    def __init__(self, began: float, max_kept: int) -> None:
+        """Begin with none.
+
+        Args:
+            began: When the request began.
+            max_kept: How many are described; beyond, they are only added up.
+        """
+        self._began = began
+        self._max_kept = max_kept
+        self.duration = 0.0
+        self.open: list[Hold] = []
+        self.over: list[Held] = []
+        self.ran_dry: tuple[str, ...] | None = None
+        self.waited = 0.0
+        self.waiting_since: float | None = None
+
+    def take(self, hold: Hold) -> None:
+        """Note a connection that the request has got."""
+        self.open.append(hold)
+        self.waited += hold.since - hold.asked
+
+    def leave(self, hold: Hold) -> None:
+        """Leave *hold* to another request, for it is that one's."""
+        self.open.remove(hold)
+        self.waited -= hold.since - hold.asked
+
+    def give_back(self, hold: Hold, now: float) -> None:
+        """Note a connection that has gone back, or is no longer the request's."""
+        self.open.remove(hold)
+        self.duration += now - hold.since
+        if len(self.over) < self._max_kept:
+            waited = hold.since - hold.asked
+            self.over.append(Held(hold.engine, hold.since - self._began, waited, now - hold.since, hold.line))
+
+    def end(self, now: float) -> None:
+        """Give up what outlives the request, such as the connection of a streamed result that nobody has closed."""
+        for hold in list(self.open):
+            self.give_back(hold, now)
+            hold.holder = None

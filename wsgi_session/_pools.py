@@ -1,0 +1,267 @@
+"""The pools: how full each is, how long one waits for it, and who has its connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+from sqlalchemy import event
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from . import _fork, _recording
+from ._callers import Callers
+from ._fault import contained
+from ._holds import Hold
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.pool import Pool, PoolProxiedConnection
+
+
+@dataclass(frozen=True, slots=True)
+class PoolGauges:
+    """How full the pool of one engine is, and what it has done since it was first watched, in this process."""
+
+    engine: str
+    pool: str
+    """The name of its class."""
+
+    size: int | None
+    """Of connections that it keeps, beside those it makes on top; None if it has no such number."""
+
+    open: int
+    """Connections that there are."""
+
+    out: int
+    """Those of them that somebody has."""
+
+    peak: int
+    """The most that were out at the same time."""
+
+    waiting: int
+    """How many wait for one."""
+
+    checkouts: int
+    timeouts: int
+    waited: float
+    """Seconds of waiting, all together, and making connections."""
+
+    held: float
+    """Seconds that connections were out, all together, those that still are not included."""
+
+
+class PoolWatch:
+    """Watches one pool, and those that come after it when it is disposed of.  Lives as long as the pool.
+
+    Its counters are plain additions: no lock is taken, so that a signal handler may read them at any time.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_pool",
+        "checkouts",
+        "engine",
+        "held",
+        "open",
+        "out",
+        "peak",
+        "timeouts",
+        "waited",
+        "waiters",
+    )
+
+    def __init__(self, engine: Engine) -> None:
+        """Watch the pool of *engine*."""
+        self.checkouts = 0
+        self.engine = _label(engine)
+        self.held = 0.0
+        self.open: set[int] = set()
+        self.out: dict[int, Hold] = {}
+        self.peak = 0
+        self.timeouts = 0
+        self.waited = 0.0
+        self.waiters: set[object] = set()
+        for name in ("connect", "close", "checkin", "invalidate", "detach"):
+            event.listen(engine.pool, name, contained(getattr(self, f"_on_{name}")))
+        self._attach(engine.pool)
+        _members.add(self)
+
+    def gauges(self) -> PoolGauges:
+        """Read all numbers."""
+        pool = self._pool()
+        return PoolGauges(
+            engine=self.engine,
+            pool=type(pool).__name__,
+            size=_size(pool),
+            open=len(self.open),
+            out=len(self.out),
+            peak=self.peak,
+            waiting=len(self.waiters),
+            checkouts=self.checkouts,
+            timeouts=self.timeouts,
+            waited=self.waited,
+            held=self.held,
+        )
+
+    def holders(self) -> tuple[str, ...]:
+        """Say who has a connection, the longest first."""
+        now = perf_counter()
+        holds = sorted(self.out.copy().values(), key=lambda hold: hold.since)
+        return tuple(_holder(hold, now) for hold in holds)
+
+    def hold_of(self, connection: Connection) -> Hold:
+        """Return the hold of a *connection*, noted now if it was taken before this pool was watched."""
+        found = connection.connection.dbapi_connection
+        if id(found) not in self.out:
+            now = perf_counter()
+            self._note(found, _recording.current(), now, now)
+        return self.out[id(found)]
+
+    def disown(self) -> None:
+        """Forget, in a child process, the connections that are the parent's."""
+        self.open, self.out, self.waiters = set(), {}, set()
+
+    def _attach(self, pool: Pool) -> None:
+        """Time how *pool* gives its connections, and watch the pool that is made in its place."""
+        self._pool = ref(pool)
+        connect, recreate = _unbound(pool, "connect"), _unbound(pool, "recreate")
+        pool.connect = lambda: self._connect(connect)  # type: ignore[method-assign]
+        pool.recreate = lambda: self._recreate(recreate)  # type: ignore[method-assign]
+
+    def _connect(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
+        recording = _recording.current()
+        asked = perf_counter()
+        waiter = object()
+        self.waiters.add(waiter)
+        if recording is not None:
+            recording.holds.waiting_since = asked
+        try:
+            proxied = connect()
+        except PoolTimeoutError:
+            self._note_timeout(recording, asked)
+            raise
+        finally:
+            self.waiters.discard(waiter)
+            if recording is not None:
+                recording.holds.waiting_since = None
+        self._note_connection(proxied, recording, asked)
+        return proxied
+
+    def _recreate(self, recreate: Callable[[], Pool]) -> Pool:
+        pool = recreate()
+        self._follow(pool)
+        return pool
+
+    @contained
+    def _follow(self, pool: Pool) -> None:
+        self._attach(pool)
+        _watches[pool] = self
+
+    @contained
+    def _note_connection(
+        self, proxied: PoolProxiedConnection, recording: _recording.Recording | None, asked: float
+    ) -> None:
+        if id(proxied.dbapi_connection) not in self.out:
+            self._note(proxied.dbapi_connection, recording, asked, perf_counter())
+
+    def _note(self, connection: Any, recording: _recording.Recording | None, asked: float, since: float) -> None:
+        callers = _callers if recording is None else recording.callers
+        hold = Hold(self.engine, asked, since, callers.line(), recording)
+        self.open.add(id(connection))
+        self.out[id(connection)] = hold
+        self.peak = max(self.peak, len(self.out))
+        self.checkouts += 1
+        self.waited += since - asked
+        if recording is not None:
+            recording.holds.take(hold)
+
+    @contained
+    def _note_timeout(self, recording: _recording.Recording | None, asked: float) -> None:
+        self.timeouts += 1
+        waited = perf_counter() - asked
+        self.waited += waited
+        if recording is not None:
+            recording.holds.waited += waited
+            recording.holds.ran_dry = self.holders()
+
+    def _on_connect(self, connection: Any, _entry: object) -> None:
+        self.open.add(id(connection))
+
+    def _on_close(self, connection: Any, _entry: object) -> None:
+        self.open.discard(id(connection))
+
+    def _on_checkin(self, connection: Any, _entry: object) -> None:
+        self._give_back(connection)
+
+    def _on_invalidate(self, connection: Any, _entry: object, _error: object) -> None:
+        self._give_back(connection)
+
+    def _on_detach(self, connection: Any, _entry: object) -> None:
+        self._give_back(connection)
+        self.open.discard(id(connection))
+
+    def _give_back(self, connection: Any) -> None:
+        hold = self.out.pop(id(connection), None)
+        if hold is None:
+            return
+        now = perf_counter()
+        self.held += now - hold.since
+        if hold.holder is not None:
+            if hold.holder.transcript is not None:
+                hold.holder.transcript.end_ending(now)
+            hold.holder.holds.give_back(hold, now)
+
+
+def watch(engine: Engine) -> PoolWatch:
+    """Watch the pool of *engine* from now on, and return what does."""
+    found = _watches.get(engine.pool)
+    if found is None:
+        found = _watches[engine.pool] = PoolWatch(engine)
+        _known[:] = [known for known in _known if known() is not None] + [ref(found)]
+    return found
+
+
+def gauges() -> tuple[PoolGauges, ...]:
+    """Read the gauges of every pool that is watched."""
+    return tuple(found.gauges() for found in _all())
+
+
+def holders() -> tuple[str, ...]:
+    """Say who has the connections of every pool that is watched."""
+    return tuple(f"{found.engine}: {holder}" for found in _all() for holder in found.holders())
+
+
+def _all() -> list[PoolWatch]:
+    return [found for known in list(_known) if (found := known()) is not None]
+
+
+def _holder(hold: Hold, now: float) -> str:
+    who = "outside of a request" if hold.holder is None else hold.holder.what
+    return f"{who} for {now - hold.since:.3f} s" + (f" since {hold.line}" if hold.line else "")
+
+
+def _label(engine: Engine) -> str:
+    return engine.logging_name or f"{engine.url.get_backend_name()}:{engine.url.database or ''}"
+
+
+def _size(pool: Any) -> int | None:
+    size: Any = getattr(pool, "size", None)
+    return size() if callable(size) else size  # type: ignore[no-any-return]
+
+
+def _unbound(pool: Pool, name: str) -> Callable[[], Any]:
+    """Return a method of *pool* that does not keep it alive; it may be another tool's that has replaced its own."""
+    if name in vars(pool):
+        own: Callable[[], Any] = vars(pool)[name]
+        return own
+    function, weakly = getattr(type(pool), name), ref(pool)
+    return lambda: function(weakly())
+
+
+_callers = Callers()
+_known: list[ref[PoolWatch]] = []
+_watches: WeakKeyDictionary[Pool, PoolWatch] = WeakKeyDictionary()
+_members: _fork.Inheritance[PoolWatch] = _fork.Inheritance(PoolWatch.disown)

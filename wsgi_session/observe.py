@@ -1,0 +1,247 @@
+"""Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from logging import DEBUG, INFO, getLogger
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from . import _fork, _pools, _statements
+from ._callers import Callers
+from ._fault import contained
+from ._lifetime import innermost
+from ._log import log
+from ._pools import PoolGauges
+from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
+from ._recording import Recording
+from .scope import Scope, checked_hook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from sqlalchemy import Engine
+
+__all__ = [
+    "Finding",
+    "FindingKind",
+    "Gauges",
+    "Held",
+    "LiveConnection",
+    "LiveRequest",
+    "Load",
+    "PoolGauges",
+    "RecordHook",
+    "Recorder",
+    "RequestRecord",
+    "Statement",
+]
+
+requests_log = getLogger("wsgi_session.requests")
+"""The log of requests: INFO for one with findings, DEBUG for the others."""
+
+
+class RecordHook(Protocol):
+    """Is told what a request did, when it is over."""
+
+    def __call__(self, record: RequestRecord, /) -> object:
+        """Be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveConnection:
+    """A connection that a request has now."""
+
+    engine: str
+    age: float
+    """Seconds since it was taken from the pool."""
+
+    line: str | None
+    """The line that took it, such as ``"shop/views.py:29"``."""
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        return f"{self.engine} for {self.age:.3f} s" + (f" since {self.line}" if self.line else "")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """A request that is not over."""
+
+    method: str
+    path: str
+    age: float
+    """Seconds since it began."""
+
+    waiting: float | None
+    """Seconds that it has been waiting for a connection; None if it does not."""
+
+    connections: tuple[LiveConnection, ...]
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        waits = "" if self.waiting is None else f", waiting for {self.waiting:.3f} s"
+        holds = "".join(f", holding {one}" for one in self.connections)
+        return f"{self.method} {self.path} for {self.age:.3f} s{waits}{holds}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """How much is going on in this process."""
+
+    live: int
+    """Requests that are not over."""
+
+    finished: int
+    found: int
+    """Requests that had findings."""
+
+    pools: tuple[PoolGauges, ...]
+
+
+class Recorder:
+    """Records what requests do to their databases.  Lives as long as the application.
+
+    ::
+
+        recorder = Recorder(statements=True)
+        application = SessionMiddleware(application, Session, recorder=recorder)
+
+    One recorder may serve several middlewares. Its records have strings and numbers alone, for it keeps no values, and
+    it sends nothing to a database. A fault in it is logged, once, and harms no request. It takes no lock: what reads it
+    may be called from a signal handler.
+    """
+
+    def __init__(
+        self,
+        *,
+        statements: bool = False,
+        keep: int = 100,
+        max_statements: int = 1000,
+        record_if: Callable[[WSGIEnvironment], bool] | None = None,
+        on_finish: RecordHook | None = None,
+        skip: Iterable[str] = (),
+    ) -> None:
+        """Make a recorder; SQLAlchemy is listened to from now on, in this process.
+
+        Args:
+            statements: Whether statements are recorded, for which each in this process pays, and not only how long
+                requests wait for connections and hold them, and the errors of databases.
+            keep: How many requests that are over are kept.
+            max_statements: How many statements of a request are kept; beyond, they are only counted.
+            record_if: Whether to record a request, by its environ.
+            on_finish: Is told of each request that is over.
+            skip: Parts of paths of files that are not to be named as the cause of a statement, such as
+                ``"shop/repositories/"``.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: If a number is out of its range.
+        """
+        for name, hook in (("record_if", record_if), ("on_finish", on_finish)):
+            if hook is not None:
+                checked_hook(hook, name)
+        for name, number in (("keep", keep), ("max_statements", max_statements)):
+            if not isinstance(number, int) or number < 0:
+                raise ValueError(f"{name}={number!r} has to be a whole number, 0 or more.")
+        self._callers = Callers(tuple(skip))
+        self._finished = self._found = 0
+        self._live: dict[int, Recording] = {}
+        self._max_statements = max_statements
+        self._on_finish = on_finish
+        self._record_if = record_if
+        self._records: deque[RequestRecord] = deque(maxlen=keep)
+        self._with_statements = statements
+        _statements.listen()
+        if statements:
+            _statements.listen_to_statements()
+        _recorders.add(self)
+
+    @property
+    def records(self) -> tuple[RequestRecord, ...]:
+        """The last requests that are over, the newest last."""
+        return tuple(self._records.copy())
+
+    def watch(self, *engines: Engine) -> None:
+        """Watch the pools of *engines* before their first use; otherwise, from the first session that uses one.
+
+        Those that a `sessionmaker` names when its middleware is made are watched already.
+        """
+        for engine in engines:
+            _pools.watch(engine)
+
+    def live(self) -> tuple[LiveRequest, ...]:
+        """Return the requests that are not over, with the connections that they hold, the oldest first."""
+        now = perf_counter()
+        recordings = sorted(self._live.copy().values(), key=lambda recording: recording.began)
+        return tuple(_live(recording, now) for recording in recordings)
+
+    def holders(self) -> tuple[str, ...]:
+        """Say in a line each who has the connections of every pool, also outside of requests, the longest first."""
+        return _pools.holders()
+
+    def gauges(self) -> Gauges:
+        """Return how much is going on: in this recorder's requests, and in every pool that is watched."""
+        return Gauges(len(self._live), self._finished, self._found, _pools.gauges())
+
+    def watching(self, app: WSGIApplication) -> WSGIApplication:
+        """Return an application that calls *app*, and has what it does recorded; for the `SessionMiddleware`."""
+
+        def watched(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            recording = self._begin(environ)
+            if recording is None:
+                return app(environ, start_response)
+            try:
+                return app(environ, recording.noting(start_response))
+            except BaseException as error:
+                recording.fail(error)
+                raise
+
+        return watched
+
+    def disown(self) -> None:
+        """Forget, in a child process, the requests that are the parent's."""
+        self._live = {}
+
+    @contained
+    def _begin(self, environ: WSGIEnvironment) -> Recording | None:
+        if self._record_if is not None and not self._record_if(environ):
+            return None
+        scope = innermost.get()
+        assert scope is not None
+        recording = Recording(scope, self._callers, statements=self._with_statements, max_kept=self._max_statements)
+        self._live[id(recording)] = recording
+        scope.on_end(partial(self._finish, recording))
+        return recording
+
+    @contained
+    def _finish(self, recording: Recording, _scope: Scope) -> None:
+        del self._live[id(recording)]
+        record = recording.finish()
+        self._records.append(record)
+        self._finished += 1
+        self._found += bool(record.findings)
+        requests_log.log(INFO if record.findings else DEBUG, "%s", record)
+        if self._on_finish is not None:
+            self._tell(self._on_finish, record)
+
+    def _tell(self, hook: RecordHook, record: RequestRecord) -> None:
+        try:
+            hook(record)
+        except Exception:
+            log.exception("The hook %r of a recorder has failed.", hook)
+
+
+def _live(recording: Recording, now: float) -> LiveRequest:
+    method, _, path = recording.what.partition(" ")
+    since = recording.holds.waiting_since
+    connections = tuple(LiveConnection(hold.engine, now - hold.since, hold.line) for hold in recording.holds.open)
+    return LiveRequest(method, path, now - recording.began, None if since is None else now - since, connections)
+
+
+_recorders: _fork.Inheritance[Recorder] = _fork.Inheritance(Recorder.disown)
