@@ -114,7 +114,7 @@ FAULTS = [
         "a dropped response never ends",
         3,
         "_response",
-        "            self._scope.end()\n        if held_connection",
+        "            self._scope.drop()\n        if held_connection",
         "            pass\n        if held_connection",
     ),
     Fault(
