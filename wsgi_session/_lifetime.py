@@ -129,8 +129,12 @@ class Lifetime(Scope):
     def on_end(self, hook: H) -> H:
         """Have *hook* called with this scope when it has ended."""
         self.require_open()
-        self._hooks = (*self._hooks, checked_hook(hook))
+        self.add_hook(checked_hook(hook))
         return hook
+
+    def add_hook(self, hook: EndHook) -> None:
+        """Do as `on_end` does, with a hook that needs no check."""
+        self._hooks = (*self._hooks, hook)
 
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""

@@ -112,7 +112,8 @@ class Recording:
         self.is_open = False
         self.holds.end(now)
         record = self._record(now)
-        return replace(record, findings=find(record))
+        findings = find(record)
+        return replace(record, findings=findings) if findings else record
 
     def _record(self, now: float) -> RequestRecord:
         method, _, path = self.what.partition(" ")

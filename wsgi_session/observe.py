@@ -216,7 +216,7 @@ class Recorder:
         assert scope is not None
         recording = Recording(scope, self._callers, statements=self._with_statements, max_kept=self._max_statements)
         self._live[id(recording)] = recording
-        scope.on_end(partial(self._finish, recording))
+        scope.add_hook(partial(self._finish, recording))
         return recording
 
     @contained
