@@ -28,7 +28,7 @@ def test_a_member_that_is_added_during_the_look_is_no_trouble(monkeypatch: Any) 
     disowned: list[Member] = []
     inheritance: _fork.Inheritance[Member] = _fork.Inheritance(disowned.append)
     member = Member()
-    inheritance._members = Busy([member])
+    inheritance._added = Busy([member])
 
     inheritance.hold()
     inheritance.pass_on()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, event
 
 from . import _transaction
+from ._log import log
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -69,7 +70,7 @@ class Attempt:
         self.last_error = context.original_exception
         if self._committing is None or self._committing[0] is not context.connection:
             return
-        if _transaction.is_failed_commit(context) and isinstance(context.original_exception, Exception):
+        if _is_failed_commit(context) and isinstance(context.original_exception, Exception):
             self.is_committed = self._committing[1]
         self._committing = None
 
@@ -143,7 +144,24 @@ def _on_error(context: ExceptionContext) -> None:
     for attempt in _attempts():
         attempt.fails(context)
     if _current.get() is not None:
-        _transaction.roll_back_failed_commit(context)
+        _roll_back_failed_commit(context)
+
+
+def _roll_back_failed_commit(context: ExceptionContext) -> None:
+    """Roll back on the driver's connection when COMMIT fails: SQLite leaves the transaction open then."""
+    if context.connection is not None and _is_failed_commit(context):
+        try:
+            context.connection.connection.rollback()
+        except Exception:  # the error that brought us here is the one to report
+            log.warning("The rollback after a failed COMMIT failed, too; ignored.", exc_info=True)
+
+
+def _is_failed_commit(context: ExceptionContext) -> bool:
+    """Say whether an error is that of a COMMIT, and the connection has outlived it.
+
+    An error while rows are fetched has no statement, either, but a context; it ends no transaction.
+    """
+    return context.statement is None and context.execution_context is None and not context.is_disconnect
 
 
 def _on_success(*_of_the_event: object) -> None:

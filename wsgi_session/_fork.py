@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -30,26 +30,28 @@ class Inheritance(Generic[T]):
     database on a connection that is still the parent's.
     """
 
-    def __init__(self, disown: Callable[[T], None]) -> None:
-        """Have *disown* called with each member in every child process."""
+    def __init__(self, disown: Callable[[T], None], members: Callable[[], Iterable[T]] | None = None) -> None:
+        """Have *disown* called with each member in every child process.
+
+        Args:
+            disown: Puts what a member holds into `kept`.
+            members: Lists them; without it, they are those that were added.
+        """
         self._disown = disown
-        self._members: WeakSet[T] = WeakSet()
+        self._added: WeakSet[T] = WeakSet()
+        self._members = members or (lambda: self._added)
         self._held: list[T] = []
         _inheritances.append(self)
 
     def add(self, member: T) -> None:
         """Let *member* be inherited."""
-        self._members.add(member)
-
-    def __contains__(self, member: object) -> bool:
-        """Say whether *member* is one."""
-        return member in self._members
+        self._added.add(member)
 
     def hold(self) -> None:
         """Hold on to the members during a fork: in the child, those of other threads would be collected."""
         while True:
             try:
-                self._held = list(self._members)
+                self._held = list(self._members())
             except RuntimeError:  # another thread has added a member meanwhile
                 continue
             return
@@ -60,7 +62,7 @@ class Inheritance(Generic[T]):
 
     def pass_on(self) -> None:
         """Disown what the child has inherited."""
-        for member in list(self._members):
+        for member in list(self._members()):
             self._disown(member)
         self.let_go()
 

@@ -107,24 +107,30 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_on_build", "_shapes", "lazy", "session_factory")
+    __slots__ = ("_on_build", "_on_class", "_shapes", "lazy", "session_factory")
 
     lazy: Shape[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
 
-    def __init__(self, session_factory: Callable[..., S], on_build: OnBuild[S]) -> None:
+    def __init__(
+        self, session_factory: Callable[..., S], on_class: Callable[[type[S]], None], on_build: OnBuild[S]
+    ) -> None:
         """Look at what *session_factory* makes, and whether it can be made later.
 
         Args:
             session_factory: A `sessionmaker`, or anything else that returns sessions.
+            on_class: Told of the class of its sessions, before the first ``__init__`` if a `sessionmaker` names it.
             on_build: Told of each session that has been built; the session is not built if it raises.
         """
         self.session_factory = session_factory
+        self._on_class = on_class
         self._on_build = on_build
         self._shapes: dict[type[S], Shape[S]] = {}
         self.lazy = None
-        if isinstance(session_factory, sessionmaker) and _can_wait(session_factory):
-            self.lazy = self._shape_of(session_factory.class_)
+        if isinstance(session_factory, sessionmaker):
+            on_class(session_factory.class_)
+            if _can_wait(session_factory):
+                self.lazy = self._shape_of(session_factory.class_)
 
     def make(self, owner: object) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
@@ -138,6 +144,7 @@ class SessionSource(Generic[S]):
     def make_now(self, owner: object, **kw: Any) -> S:
         """Make a session for *owner* that is built."""
         session = self.session_factory(**kw)
+        self._on_class(type(session))
         self._on_build(session, owner)
         return session
 
@@ -149,10 +156,10 @@ class SessionSource(Generic[S]):
             **kw: Arguments for the `sessionmaker`, beside its own.
         """
         attributes = object.__getattribute__(session, "__dict__")
-        written = dict(attributes)
-        owner = written.pop(OWNER)
+        owner = attributes.pop(OWNER)
+        written = attributes.copy()
         attributes.clear()
-        object.__setattr__(session, "__class__", self.lazy.real)  # type: ignore[union-attr]  # that of an unbuilt one
+        session.__class__ = self.lazy.real  # type: ignore[union-attr]  # that of an unbuilt one
         try:
             self._initialize(session, kw)
             self._on_build(session, owner)
@@ -196,7 +203,7 @@ class SessionSource(Generic[S]):
 
     def _initialize(self, session: S, kw: dict[str, Any]) -> None:
         """Have SQLAlchemy's own ``sessionmaker.__call__`` merge the arguments and fill in the session that is there."""
-        filling: Any = SimpleNamespace(kw=self.session_factory.kw, class_=type(session).__init__.__get__(session))  # type: ignore[attr-defined]
+        filling: Any = SimpleNamespace(kw=self.session_factory.kw, class_=session.__init__)  # type: ignore[attr-defined, misc]
         sessionmaker.__call__(filling, **kw)
 
     def _shape_of(self, real: type[S]) -> Shape[S]:

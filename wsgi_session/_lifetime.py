@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
+
 from . import _fork, _lazy, _transaction, _wsgi, hooks
 from ._log import log
 from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
@@ -278,7 +280,8 @@ class Lifetime(Scope):
     def finish_transactions(self) -> None:
         """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
         sessions = [session for session in self._built() if not _transaction.is_open_block(session)]
-        self._warn_of_losses(sessions)
+        if self._may_warn:
+            self._warn_of_losses(sessions)
         for session in sessions:
             _transaction.give_back(session)
 
@@ -315,10 +318,10 @@ class Lifetime(Scope):
 
     def _end_all(self, error: BaseException | None) -> None:
         """Close every session and run every hook, whatever the others raise, in the scope that has ended."""
-        if error is None:
+        if error is None and self._may_warn:
             self._warn_of_losses(self._built())
         self._state = _ENDED
-        token = innermost.set(self)
+        token = None if innermost.get() is self else innermost.set(self)
         try:
             if self._hooks or self._others:
                 self._end_each(error)
@@ -326,7 +329,8 @@ class Lifetime(Scope):
                 _end_session(self.terms.source, self.session, error)
         finally:
             self._forget()
-            innermost.reset(token)
+            if token is not None:
+                innermost.reset(token)
 
     def _end_each(self, error: BaseException | None) -> None:
         with ExitStack() as stack:
@@ -353,8 +357,6 @@ class Lifetime(Scope):
 
     def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
-        if not self._may_warn:
-            return
         try:
             losses = [
                 loss for session in sessions for loss in (_transaction.loss(session), hooks.awaited(session)) if loss
@@ -375,7 +377,8 @@ class Lifetime(Scope):
     def _forget(self) -> None:
         self._hooks = ()
         self._others = ()
-        self.outer = nearest_open(self.outer)
+        if self.outer is not None:
+            self.outer = nearest_open(self.outer)
 
 
 innermost: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)
@@ -399,11 +402,9 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     Raises:
         ScopeEndedError: If that scope was inherited from a parent process.
     """
-    _transaction.watch(type(session))
     if scope is not None:
         scope.require_open()
         session.info[OF_SESSION] = scope
-        _with_sessions.add(scope)
 
 
 def _commit_after(committed: list[Session], session: Session) -> list[Exception]:
@@ -429,14 +430,13 @@ def _end_session(source: _lazy.SessionSource[Any], session: Session, error: Base
 def _close(session: Session, error: BaseException | None) -> None:
     info = session.info
     try:
-        try:
-            if _is_fatal(error):
-                _transaction.abandon(session)
-        finally:
-            _transaction.close(session)
+        if error is not None and _is_fatal(error):
+            _transaction.abandon(session)
     finally:
-        for key in (OF_SESSION, hooks.OF_SESSION, _transaction.FLUSHED):  # what they refer to refers to the session
-            info.pop(key, None)
+        try:
+            _transaction.close(session)
+        finally:
+            info.clear()  # what is in it refers to the session
 
 
 def _is_fatal(error: BaseException | None) -> bool:
@@ -444,4 +444,14 @@ def _is_fatal(error: BaseException | None) -> bool:
     return error is not None and not isinstance(error, Exception | GeneratorExit)
 
 
-_with_sessions: _fork.Inheritance[Lifetime] = _fork.Inheritance(Lifetime.disown)
+def _with_sessions() -> list[Lifetime]:
+    """List the scopes that have a built session, in all threads.
+
+    SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
+    built and gone again, would cost every request more than all else that it is charged for.
+    """
+    found = [vars(session).get("info", {}).get(OF_SESSION) for session in list(_sessions.values())]
+    return [scope for scope in found if scope is not None]
+
+
+_inherited: _fork.Inheritance[Lifetime] = _fork.Inheritance(Lifetime.disown, _with_sessions)

@@ -1,11 +1,12 @@
 """The transaction of one session: what it holds, and the ways to end it.
 
-Nothing here knows of requests. `watch` sees to it that a connection whose COMMIT failed is rolled back at once, and
-that what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
+Nothing here knows of requests. `watch` sees to it that a connection goes back to its pool in no transaction, and that
+what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
 """
 
 from __future__ import annotations
 
+import weakref
 from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -20,10 +21,10 @@ from ._log import log
 from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine import ExceptionContext
 
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
@@ -37,7 +38,6 @@ def watch(session_class: type[Session]) -> None:
         _watched.add(session_class)
         event.listen(session_class, "after_begin", _after_begin)
         event.listen(session_class, "after_flush", _after_flush)
-        event.listen(session_class, "after_soft_rollback", _after_soft_rollback)
 
 
 def is_open_block(session: Session) -> bool:
@@ -180,55 +180,51 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    if connection.engine not in engines:
-        engines.add(connection.engine)
-        _listen_to_errors()
+    engine = connection.engine
+    if id(engine) not in _met:
+        _meet(engine)
+
+
+def _meet(engine: Engine) -> None:
+    """Take note of an engine on which a session begins for the first time."""
+    engines.add(engine)
+    _met.add(id(engine))
+    weakref.finalize(engine, _met.discard, id(engine)).atexit = False
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.pool, "reset", _on_reset)
+
+
+def _on_reset(connection: sqlite3.Connection, *_of_the_event: object) -> None:
+    """Roll back what a failed COMMIT has left open, or the next who gets *connection* would commit it.
+
+    SQLite goes on with the transaction, SQLAlchemy takes it for ended. If this raises, the pool throws the connection
+    away. A listener to ``handle_error`` would roll back earlier, but each statement of the engine would pay for it.
+    """
+    if connection.in_transaction:
+        connection.rollback()
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:
     current = session.get_nested_transaction() or session.get_transaction()
     flushed = session.info.get(FLUSHED, ())
-    if current is not None and (not flushed or flushed[-1] is not current):
-        root = _root(current)
-        session.info[FLUSHED] = (*(earlier for earlier in flushed if _root(earlier) is root), current)
-
-
-def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
-    """Forget what was flushed in the savepoint, or in the whole transaction, that has been rolled back."""
-    if flushed := session.info.get(FLUSHED):
-        session.info[FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
+    if current is None or (flushed and flushed[-1] is current):
+        return
+    root = _root(current)
+    session.info[FLUSHED] = (*(earlier for earlier in flushed if _root(earlier) is root), current)
+    if current is not root:
+        _watch_savepoints()
 
 
 @cache
-def _listen_to_errors() -> None:
-    """Listen to all engines at once: such listeners are asked first, and none is asked after one that raises."""
-    event.listen(Engine, "handle_error", _on_error)
+def _watch_savepoints() -> None:
+    """Listen to rollbacks, from the first flush in a savepoint on: who has no savepoints does not pay for them."""
+    event.listen(Session, "after_soft_rollback", _after_soft_rollback)
 
 
-def _on_error(context: ExceptionContext) -> None:
-    if context.engine in engines:
-        roll_back_failed_commit(context)
-
-
-def roll_back_failed_commit(context: ExceptionContext) -> None:
-    """Roll back on the driver's connection when COMMIT fails.
-
-    SQLite leaves the transaction open then, and SQLAlchemy takes it for ended: whoever is next on this connection would
-    commit it.
-    """
-    if context.connection is not None and is_failed_commit(context):
-        try:
-            context.connection.connection.rollback()
-        except Exception:  # the error that brought us here is the one to report
-            log.warning("The rollback after a failed COMMIT failed, too; ignored.", exc_info=True)
-
-
-def is_failed_commit(context: ExceptionContext) -> bool:
-    """Say whether an error is that of a COMMIT, and the connection has outlived it.
-
-    An error while rows are fetched has no statement, either, but a context; it ends no transaction.
-    """
-    return context.statement is None and context.execution_context is None and not context.is_disconnect
+def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
+    """Forget what was flushed in the savepoint that has been rolled back."""
+    if flushed := session.info.get(FLUSHED):
+        session.info[FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
 
 
 def is_autocommit(connection: Connection) -> bool:
@@ -256,4 +252,7 @@ def replace_pool(engine: Engine) -> None:
 
 
 engines: _fork.Inheritance[Engine] = _fork.Inheritance(replace_pool)
-"""The engines on which a session has begun, and those that a registry names."""
+"""The engines on which a session has begun."""
+
+_met: set[int] = set()
+"""Their ids: to look for an engine in a `WeakSet` costs ten times as much."""

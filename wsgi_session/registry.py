@@ -75,10 +75,8 @@ class ScopeRegistry(ScopedRegistry[S]):
             with_threads: Whether each thread has a session of its own outside of scopes.
         """
         super().__init__(session_factory, current_scope)
-        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, note_built)
+        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, _transaction.watch, note_built)
         self._threads = threading.local() if with_threads else None
-        if isinstance(session_factory, sessionmaker):  # before the first __init__, which may begin a transaction
-            _transaction.watch(session_factory.class_)
         _registries.add(self)
 
     def __call__(self) -> S:
@@ -113,6 +111,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         if scope is None:
             self._of_thread().replace(obj)
         else:
+            _transaction.watch(type(obj))
             note_built(obj, scope)
             scope.replace(self.source, obj)
 

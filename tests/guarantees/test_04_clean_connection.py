@@ -13,7 +13,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import StaticPool
 
 from tests.helpers import Base, add_words, all_words, answer, is_clean, orphan, request, words
-from wsgi_session import RequestScopedSession, SessionMiddleware, on_success, session_scope
+from wsgi_session import RequestScopedSession, SessionMiddleware, on_success, retrying, session_scope
 
 KEY = "sqlalchemy.session"
 
@@ -200,8 +200,17 @@ def test_a_connection_of_the_users_survives(engine: Engine, error: Any) -> None:
         outer.rollback()
 
 
-def test_a_rollback_that_fails_after_a_failed_commit_is_logged(engine: Engine, caplog: Any) -> None:
-    """The error of COMMIT is the one that the caller sees."""
+@pytest.mark.parametrize(
+    ("block", "logged"),
+    [
+        pytest.param(lambda registry: session_scope(registry), "Exception during reset", id="in a block"),
+        pytest.param(lambda registry: retrying(registry), "rollback after a failed COMMIT failed", id="in an attempt"),
+    ],
+)
+def test_a_rollback_that_fails_after_a_failed_commit_is_logged(
+    block: Any, logged: str, engine: Engine, caplog: Any
+) -> None:
+    """The error of COMMIT is the one that the caller sees, and the connection is not used again."""
     Session: Any = RequestScopedSession(sessionmaker(engine))
 
     class Stubborn(sqlite3.Connection):
@@ -214,10 +223,15 @@ def test_a_rollback_that_fails_after_a_failed_commit_is_logged(engine: Engine, c
     event.listen(stubborn, "connect", lambda connection, record: connection.execute("PRAGMA foreign_keys = ON"))
     Session.configure(bind=stubborn)
 
-    with pytest.raises(DBAPIError, match="FOREIGN KEY"), session_scope(Session):
+    @block(Session)
+    def fail() -> None:
         Session.add(orphan())
 
-    assert "rollback after a failed COMMIT failed" in caplog.text
+    with pytest.raises(DBAPIError, match="FOREIGN KEY"):
+        fail()
+
+    assert logged in caplog.text
+    assert is_clean(stubborn)
     stubborn.dispose()
 
 

@@ -17,7 +17,8 @@ class Fault:
 
 
 FAULTS = [
-    Fault("no rollback after a failed COMMIT", 4, "_transaction", "context.connection.connection.rollback()", "pass"),
+    Fault("no rollback after a failed COMMIT", 4, "_transaction", "        connection.rollback()", "        pass"),
+    Fault("an attempt begins in a failed COMMIT", 11, "_attempt", "context.connection.connection.rollback()", "pass"),
     Fault(
         "the connection is used again after a BaseException",
         4,
@@ -371,7 +372,11 @@ FAULTS = [
     Fault("a child uses its parent's pool", 13, "_transaction", "        engine.dispose(close=False)", "        pass"),
     Fault("a child collects its parent's sessions", 13, "registry", "_fork.kept.append(self._session)", "pass"),
     Fault(
-        "sessions of other threads die in the fork", 13, "_fork", "self._held = list(self._members)", "self._held = []"
+        "sessions of other threads die in the fork",
+        13,
+        "_fork",
+        "self._held = list(self._members())",
+        "self._held = []",
     ),
     Fault(
         "inherited scopes live on",
