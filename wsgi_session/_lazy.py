@@ -96,9 +96,9 @@ class Shape(Generic[S]):
             real: A session class.
             build: Turns an unbuilt session into a built one, in place.
         """
-        self.real = real
-        self.unbuilt = _subclass(Unbuilt, real, _building(build, real))
-        self.ended = _subclass(Ended, real, _finalizing(real))
+        self.real: type[S] = real
+        self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
+        self.ended: type[S] = _subclass(Ended, real, _finalizing(real))
 
 
 class SessionSource(Generic[S]):
@@ -122,7 +122,7 @@ class SessionSource(Generic[S]):
             on_class: Told of the class of its sessions, before the first ``__init__`` if a `sessionmaker` names it.
             on_build: Told of each session that has been built; the session is not built if it raises.
         """
-        self.session_factory = session_factory
+        self.session_factory: Callable[..., S] = session_factory
         self._on_class = on_class
         self._on_build = on_build
         self._shapes: dict[type[S], Shape[S]] = {}

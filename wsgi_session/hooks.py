@@ -120,8 +120,8 @@ class Callbacks:
         """Hold none."""
         self.committed: set[SessionTransaction] = set()
         self.errors: list[Exception] = []
-        self.is_raising = True
-        self.is_running = False
+        self.is_raising: bool = True
+        self.is_running: bool = False
         self.waiting: list[tuple[SessionTransaction | None, Callable[[], object]]] = []
 
     def add(self, session: Session, callback: Callable[[], object]) -> None:

@@ -67,7 +67,7 @@ class SessionMiddleware:
             )
         if recorder is not None and not isinstance(recorder, Recorder):
             raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
-        self.app = app if recorder is None else recorder.watching(app)
+        self.app: WSGIApplication = app if recorder is None else recorder.watching(app)
         self.commit = commit
         self.environ_key = environ_key
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from logging import DEBUG, INFO, getLogger
+from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,7 +41,7 @@ __all__ = [
     "Statement",
 ]
 
-requests_log = getLogger("wsgi_session.requests")
+requests_log: Logger = getLogger("wsgi_session.requests")
 """The log of requests: INFO for one with findings, DEBUG for the others."""
 
 

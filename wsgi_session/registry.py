@@ -42,7 +42,8 @@ class RequestScopedSession(scoped_session[S]):
         if outside not in ("error", "thread"):
             raise ValueError(f"outside={outside!r} means nothing; it is 'error' or 'thread'.")
         super().__init__(session_factory, scopefunc=current_scope)
-        self.registry = self._sessions = ScopeRegistry(session_factory, outside == "thread")
+        self._sessions = ScopeRegistry(session_factory, outside == "thread")
+        self.registry: ScopedRegistry[S] = self._sessions
 
     def __call__(self, **kw: Any) -> S:
         """Return the session that belongs here.

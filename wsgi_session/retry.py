@@ -95,7 +95,7 @@ class RetryMiddleware:
         self.exhausted = exhausted
         self.max_body = max_body
         self.max_in_memory = max_in_memory
-        self.policy = Policy(
+        self.policy: Policy = Policy(
             attempts=attempts,
             wait=wait,
             max_wait=max_wait,
