@@ -3,6 +3,7 @@
 # make check   lint, types and layers
 # make servers compare the servers, and write docs/servers.md
 # make mutants show that the tests of the guarantees can fail
+# make dist    build what is published, and check it
 # make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
 # make test-all run what takes longer than a change should
 # make clean   remove what these have made
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 BENCHMARKS ?= costs slow_clients
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test test-all check mutants servers bench clean
+.PHONY: demo test test-all check mutants servers bench dist clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -35,6 +36,16 @@ servers: $(VENV)/.test
 
 bench: .venvs/bench/.bench
 	@for name in $(BENCHMARKS); do .venvs/bench/bin/python -m benchmarks.$$name || exit; done
+
+# From a clone: what is published is what is committed.
+dist: $(VENV)/.release
+	@rm -rf build dist
+	@git clone --quiet . build/source
+	$(BIN)/check-sdist --installer pip --source-dir build/source
+	$(BIN)/python -m build --outdir dist build/source
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents --package build/source/wsgi_session dist
+	cd build/source && $(CURDIR)/$(BIN)/python -m tests.installed $(CURDIR)/dist/*.whl
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
@@ -61,6 +72,10 @@ $(VENV)/.test: $(VENV)/.demo
 
 $(VENV)/.check: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group check
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --group release
 	@touch $@
 
 .venvs/bench/.bench: $(METADATA)

@@ -1,0 +1,1 @@
+"""The wheel, installed where the source is out of reach."""
