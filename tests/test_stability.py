@@ -1,0 +1,69 @@
+"""The promise of stability: no public name is lost by accident."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+from wsgi_session import observe
+
+from . import public_names
+
+ROOT = Path(__file__).parent.parent
+FIRST = "0.1"
+
+
+def test_no_public_name_is_lost() -> None:
+    """What a release had is still there, with the same parameters, or was deprecated and taken out of the record."""
+    assert sorted(public_names.recorded_names().keys() - public_names.public_names().keys()) == []
+
+
+def test_every_public_name_has_its_version() -> None:
+    """A new name or parameter is in the record: ``python -m tests.public_names`` puts it there."""
+    assert sorted(public_names.public_names().keys() - public_names.recorded_names().keys()) == []
+
+
+def test_what_came_later_says_so() -> None:
+    """A docstring says since when, by ``versionadded``, if that is not the first release."""
+    recorded = public_names.recorded_names()
+    said = {
+        line: since
+        for line, value in public_names.public_names().items()
+        for since in re.findall(r"\.\. versionadded:: (\S+)", getattr(value, "__doc__", None) or "")
+    }
+
+    assert said == {line: since for line, since in recorded.items() if since != FIRST}
+
+
+def test_the_record_goes_to_the_parameters() -> None:
+    """The record has classes, members, fields and parameters, and what may be left out."""
+    names = public_names.public_names()
+
+    assert names["wsgi_session.observe.Recorder.watch(*engines)"] is observe.Recorder.watch
+    assert {
+        "wsgi_session.Scope.environ",
+        "wsgi_session.State.OPEN",
+        "wsgi_session.observe.Load(kind, name, is_collection, parent)",
+        "wsgi_session.session_scope(registry, *, commit=)",
+    } <= names.keys()
+
+
+def test_the_versions_are_those_of_the_metadata() -> None:
+    """The supported versions that are promised are the ones that the package declares."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    promise = (ROOT / "docs" / "stability.md").read_text()
+    pythons = re.findall(r"Python :: (3\.\d+)", setup["metadata"]["classifiers"])
+    at_least, below = re.findall(r"[\d.]+\d", setup["options"]["install_requires"])
+
+    assert f"Python | {', '.join(pythons)}" in promise
+    assert f"SQLAlchemy | {at_least} and later, below {below}" in promise
+
+
+def test_what_security_promises_has_tests() -> None:
+    """Each promise that SECURITY.md makes today leads to the tests that show it."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "SECURITY.md").read_text())
+
+    assert sum(target.startswith("tests/") for target in targets) >= 6
+    assert [target for target in targets if not (ROOT / target).exists()] == []
