@@ -4,6 +4,7 @@
 # make servers compare the servers, and write docs/servers.md
 # make mutants show that the tests of the guarantees can fail
 # make dist    build what is published, and check it
+# make newcomer follow the README and the tutorial, with nothing but Python and make
 # make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
 # make test-all run what takes longer than a change should
 # make clean   remove what these have made
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 BENCHMARKS ?= costs slow_clients
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test test-all check mutants servers bench dist clean
+.PHONY: demo test test-all check mutants servers bench dist newcomer clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -46,6 +47,9 @@ dist: $(VENV)/.release
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents --package build/source/wsgi_session dist
 	cd build/source && $(CURDIR)/$(BIN)/python -m tests.installed $(CURDIR)/dist/*.whl
+
+newcomer:
+	@$(PYTHON) -m tests.newcomer
 
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""Who comes with nothing but Python and make."""
