@@ -1,8 +1,8 @@
 """Follow the README and the tutorial as somebody who has nothing but Python and make.
 
-Run with ``make newcomer``. In an empty home there are a fresh clone, in which ``make`` is run, and a folder for each page, in
-which everything else is. On the path are the programs of a new virtual environment, ``make``, and what every shell has.
-As long as the package is not on the index, pip finds it in a wheel of the clone.
+Run with ``make newcomer``. In an empty home there are a fresh clone, in which ``make`` is run, and a folder for each
+page, in which everything else is. On the path are the programs of a new virtual environment, ``make``, and what every
+shell has. As long as the package is not on the index, pip finds it in a wheel of the clone.
 """
 
 from __future__ import annotations
