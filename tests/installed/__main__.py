@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 
-from . import inside
-
 ROOT = Path(__file__).parent.parent.parent
+INSIDE = Path(__file__).with_name("inside.py")
 
 
 def main(wheel: str) -> None:
@@ -64,8 +63,8 @@ class Place:
         self._run(self.python, "-m", "pip", "check")
 
     def ask(self, question: str) -> None:
-        """Ask *question*, a function of ``inside``, in an interpreter that is told of nothing else."""
-        self._run(self.python, "-I", inside.__file__, question)
+        """Ask *question*, a function of ``inside.py``, in an interpreter that is told of nothing else."""
+        self._run(self.python, "-I", INSIDE, question)
 
     def check_types(self) -> None:
         """Have a type checker read the installed package: every public name has a type, and the right one."""
