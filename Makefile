@@ -1,6 +1,7 @@
 # make demo    run the demo (PORT=8123 chooses the port)
 # make test    run the tests
 # make check   lint, types and layers
+# make docs    build the documentation site, in build/site
 # make servers compare the servers, and write docs/servers.md
 # make mutants show that the tests of the guarantees can fail
 # make dist    build what is published, and check it
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 BENCHMARKS ?= costs slow_clients
 METADATA := setup.cfg pyproject.toml
 
-.PHONY: demo test test-all check mutants servers bench dist newcomer clean
+.PHONY: demo test test-all check docs mutants servers bench dist newcomer clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -58,6 +59,9 @@ check: $(VENV)/.check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs
+	@$(BIN)/sphinx-build -q -W --keep-going -E -d build/doctrees docs build/site
+
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -80,6 +84,10 @@ $(VENV)/.check: $(VENV)/.test
 
 $(VENV)/.release: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --group release
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@
 
 .venvs/bench/.bench: $(METADATA)

@@ -18,6 +18,11 @@ EXAMPLES = ROOT / "examples"
 BLOCK = re.compile(r"^(?:<!-- examples/(\S+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+def name_of(document: Path) -> str:
+    """Return the path of *document* in the project."""
+    return document.relative_to(ROOT).as_posix()
+
+
 def blocks(document: Path) -> list[str]:
     """List the Python in *document*, but for what it quotes of the examples."""
     return [code for name, code in BLOCK.findall(document.read_text()) if not name]
@@ -33,7 +38,7 @@ def is_part(code: str, whole: str) -> bool:
     return any("\n" + textwrap.indent(code, " " * depth) in "\n" + whole for depth in (0, 4))
 
 
-@pytest.mark.parametrize("document", [one for one in DOCUMENTS if blocks(one)], ids=lambda one: one.name)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if blocks(one)], ids=name_of)
 def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """The blocks of one document are one program, and the application that it defines answers."""
     monkeypatch.chdir(tmp_path)
@@ -49,16 +54,14 @@ def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch
             value.session_factory.kw["bind"].dispose()
 
 
-@pytest.mark.parametrize(
-    "document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=lambda one: one.name
-)
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document leads to a file of the project."""
     for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("document", [one for one in DOCUMENTS if quotations(one)], ids=lambda one: one.name)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if quotations(one)], ids=name_of)
 def test_what_a_document_quotes_is_in_the_example(document: Path) -> None:
     """What a document shows of an example is what the example says."""
     for name, code in quotations(document):

@@ -32,8 +32,8 @@ def is_retryable(error: BaseException) -> bool:
         error: SQLAlchemy's, or the driver's. One that was raised ``from`` such an error is one, too.
 
     Returns:
-        Whether it is, by its SQLSTATE or the driver's code; never by its text. A lost connection is not: nobody knows
-        what became of the transaction.
+        Whether it is, by its SQLSTATE or the driver's code; never by its text. A lost connection is not, for nobody
+        knows what became of the transaction.
     """
     cause: BaseException | None = error
     seen: list[BaseException] = []

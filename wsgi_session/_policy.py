@@ -26,7 +26,7 @@ class FailedAttempt:
     """What a hook is told about an attempt that has failed."""
 
     number: int
-    """Which it was, from 0: the ``retry.attempt`` of the environ."""
+    """Which it was, from 0, as the ``retry.attempt`` of the environ is."""
 
     attempts: int
     """How many there are at most."""

@@ -36,7 +36,7 @@ def on_unsafe_success(environ: WSGIEnvironment, status: int, headers: list[tuple
 
     This is SQLAlchemy's own `basic pattern`_: a request that may change data ends in a commit.
 
-    .. _basic pattern: https://docs.sqlalchemy.org/orm/session_basics.html
+    .. _basic pattern: https://docs.sqlalchemy.org/en/21/orm/session_basics.html
     """
     return status < 400 and environ["REQUEST_METHOD"] not in SAFE_METHODS
 

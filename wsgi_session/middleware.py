@@ -31,7 +31,7 @@ class SessionMiddleware:
     """
 
     registry: scoped_session[Any]
-    """The registry: the one that was given, or the one made for what was given."""
+    """The registry that was given, or the one made for what was given."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class SessionMiddleware:
 
         As `Scope.on_end`, for all requests to come: it is the ``on_request_end`` of SQLAlchemy's `documentation`_.
 
-        .. _documentation: https://docs.sqlalchemy.org/orm/contextual.html
+        .. _documentation: https://docs.sqlalchemy.org/en/21/orm/contextual.html
 
         Args:
             hook: A plain function of one argument.
