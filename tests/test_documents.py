@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy.orm import scoped_session
 
 from tests.helpers import request
+from wsgi_session import RetryMiddleware, SessionMiddleware
+from wsgi_session.registry import engines_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = ROOT / "examples"
-BLOCK = re.compile(r"^(?:<!-- examples/(\S+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^(?:<!-- (\w+)[/:] ?(\S+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def name_of(document: Path) -> str:
@@ -24,13 +26,13 @@ def name_of(document: Path) -> str:
 
 
 def blocks(document: Path) -> list[str]:
-    """List the Python in *document*, but for what it quotes of the examples."""
-    return [code for name, code in BLOCK.findall(document.read_text()) if not name]
+    """List the Python in *document* that is not a file: neither one of the examples, nor one to be written."""
+    return [code for kind, _, code in BLOCK.findall(document.read_text()) if not kind]
 
 
 def quotations(document: Path) -> list[tuple[str, str]]:
     """List what *document* quotes of the examples, each with the name of its file."""
-    return [(name, code) for name, code in BLOCK.findall(document.read_text()) if name]
+    return [(name, code) for kind, name, code in BLOCK.findall(document.read_text()) if kind == "examples"]
 
 
 def is_part(code: str, whole: str) -> bool:
@@ -40,24 +42,27 @@ def is_part(code: str, whole: str) -> bool:
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if blocks(one)], ids=name_of)
 def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """The blocks of one document are one program, and the application that it defines answers."""
+    """The blocks of one document are one program, and each application that it wraps answers."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
 
     for block in blocks(document):
-        exec(compile(block, str(document), "exec"), names)
+        before = names.get("application")
+        exec(compile(block, str(document), "exec", dont_inherit=True), names)
+        application = names.get("application")
 
-    if "application" in names:
-        assert request(names["application"]).status in ("200 OK", "204 No Content")
+        if application is not before and isinstance(application, SessionMiddleware | RetryMiddleware):
+            assert request(application).status in ("200 OK", "204 No Content")
     for value in list(names.values()):
         if isinstance(value, scoped_session):
-            value.session_factory.kw["bind"].dispose()
+            for engine in engines_of(value.session_factory):
+                engine.dispose()
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=name_of)
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document leads to a file of the project."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), target
 
 
@@ -73,3 +78,18 @@ def test_every_example_has_its_page() -> None:
     quoted = {name for document in DOCUMENTS for name, _ in quotations(document)}
 
     assert quoted == {path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.glob("**/*.py")}
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    """What the README says of costs is what docs/costs.md says, of each of the subjects that it names."""
+    measured = {(row[0], row[1]): (row[3], row[5]) for row in rows(ROOT / "docs" / "costs.md") if len(row) == 10}
+    said = {(row[0], row[1]): (row[4], row[5]) for row in rows(ROOT / "README.md") if len(row) == 6}
+
+    assert len(said) == 11, "ten subjects and the heads"
+    assert said == {subject: measured[subject] for subject in said}
+
+
+def rows(document: Path) -> list[list[str]]:
+    """List the rows of all tables of *document*, with their heads."""
+    lines = re.findall(r"^\|([^-].*)\|$", document.read_text(), re.MULTILINE)
+    return [[cell.strip() for cell in line.split("|")] for line in lines if "---" not in line]

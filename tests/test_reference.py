@@ -43,19 +43,17 @@ def module_names() -> list[str]:
     return [one.name for one in pkgutil.iter_modules(wsgi_session.__path__) if not one.name.startswith("_")]
 
 
-def logged() -> Iterator[tuple[str, str]]:
-    """Yield the level and the message of each call of a log in the package."""
+def logged() -> Iterator[tuple[str, str, str]]:
+    """Yield the logger, the level and the message of each call of a log in the package."""
     for path in sorted((ROOT / "wsgi_session").rglob("*.py")):
-        for call in ast.walk(ast.parse(path.read_text())):
-            match call:
-                case ast.Call(
-                    func=ast.Attribute(value=ast.Name(id="log"), attr=name), args=[ast.Constant(value=text), *_]
-                ):
-                    yield LEVELS.get(name, name.upper()), re.sub(r"%\.?\d*\w", "...", text)
-                case ast.Call(func=ast.Attribute(value=ast.Name(id="requests_log"), attr="log"), args=[level, *_]):
-                    yield from (
-                        (one.id, "...") for one in ast.walk(level) if isinstance(one, ast.Name) and one.id.isupper()
-                    )
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("log"), name), [ast.Constant(text), *_]):
+                    yield "wsgi_session", LEVELS.get(name, name.upper()), re.sub(r"%[.\d]*[a-z]", "...", text)
+                case ast.Call(ast.Attribute(ast.Name("requests_log"), "log"), [level, *_]):
+                    for one in ast.walk(level):
+                        if isinstance(one, ast.Name) and one.id in ("DEBUG", "INFO"):
+                            yield "wsgi_session.requests", one.id, "..."
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -67,9 +65,24 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def test_the_reference_of_the_log_is_what_is_logged() -> None:
     """Each line that can be in the log is in the reference, with its level, and no other."""
-    rows = re.findall(r"^\| ([A-Z]+) \| `(.+?)` \|", (REFERENCE / "log.md").read_text(), re.MULTILINE)
+    page = (REFERENCE / "log.md").read_text()
+    sections = re.findall(r"^## `(\S+)`: ([A-Z]+)\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)
+    said = [
+        (name, level, text)
+        for name, level, section in sections
+        for text in re.findall(r"^- `(.+?)`$", section, re.MULTILINE)
+    ]
 
-    assert sorted(rows) == sorted(logged())
+    assert sorted(said) == sorted(logged())
+
+
+def test_the_keys_of_the_reference_are_those_of_the_package() -> None:
+    """Each key in the reference is one that the package uses."""
+    source = "".join(path.read_text() for path in (ROOT / "wsgi_session").rglob("*.py"))
+    keys = re.findall(r"^\| `(\".+?\")` \|", (REFERENCE / "keys.md").read_text(), re.MULTILINE)
+
+    assert keys
+    assert [key for key in keys if key not in source] == []
 
 
 @pytest.mark.parametrize("inventory", ["python", "sqlalchemy"])
