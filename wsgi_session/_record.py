@@ -124,6 +124,9 @@ class RequestRecord:
 
     method: str
     path: str
+    number: int
+    """Which of the requests of its recorder it was, from 1, by their beginnings."""
+
     attempt: int
     """Which attempt of a `RetryMiddleware` it was, from 0."""
 

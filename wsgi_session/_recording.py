@@ -40,6 +40,7 @@ class Recording:
         "callers",
         "holds",
         "is_open",
+        "number",
         "transcript",
         "what",
     )
@@ -50,12 +51,13 @@ class Recording:
     what: str
     """The method and the path."""
 
-    def __init__(self, scope: Lifetime, callers: Callers, *, statements: bool, max_kept: int) -> None:
+    def __init__(self, scope: Lifetime, callers: Callers, *, number: int, statements: bool, max_kept: int) -> None:
         """Begin with nothing.
 
         Args:
             scope: Of the request; referred to weakly.
             callers: Find the application's lines.
+            number: Which of the requests of its recorder it is of, from 1.
             statements: Whether they are recorded.
             max_kept: How many of them, of connections and of errors are kept.
         """
@@ -70,6 +72,7 @@ class Recording:
         self.callers = callers
         self.holds = Holds(self.began, max_kept)
         self.is_open = True
+        self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
         self.what = _wsgi.method_and_path(environ)
         _of_scopes[scope] = self
@@ -122,6 +125,7 @@ class Recording:
         return RequestRecord(
             method=method,
             path=path,
+            number=self.number,
             attempt=self.attempt,
             status=status,
             started=self._started,

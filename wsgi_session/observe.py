@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,8 @@ from ._log import log
 from ._pools import PoolGauges
 from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
 from ._recording import Recording
+from ._timing import timing
+from ._visitors import is_local
 from .scope import Scope, checked_hook
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = [
+    "BeginHook",
     "Finding",
     "FindingKind",
     "Gauges",
@@ -39,6 +43,7 @@ __all__ = [
     "Recorder",
     "RequestRecord",
     "Statement",
+    "is_local",
 ]
 
 requests_log: Logger = getLogger("wsgi_session.requests")
@@ -50,6 +55,14 @@ class RecordHook(Protocol):
 
     def __call__(self, record: RequestRecord, /) -> object:
         """Be told."""
+        ...
+
+
+class BeginHook(Protocol):
+    """Is asked who wants to be told what a request did, when it begins."""
+
+    def __call__(self, environ: WSGIEnvironment, /) -> RecordHook | None:
+        """Return what is to be told, if anything is."""
         ...
 
 
@@ -82,6 +95,9 @@ class LiveRequest:
     """Seconds that it has been waiting for a connection; None if it does not."""
 
     connections: tuple[LiveConnection, ...]
+
+    number: int = 0
+    """The number that its record will have."""
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -124,7 +140,9 @@ class Recorder:
         keep: int = 100,
         max_statements: int = 1000,
         record_if: Callable[[WSGIEnvironment], bool] | None = None,
+        on_begin: BeginHook | None = None,
         on_finish: RecordHook | None = None,
+        server_timing: bool | Callable[[WSGIEnvironment], bool] = False,
         skip: Iterable[str] = (),
     ) -> None:
         """Make a recorder; SQLAlchemy is listened to from now on, in this process.
@@ -135,7 +153,12 @@ class Recorder:
             keep: How many requests that are over are kept.
             max_statements: How many statements of a request are kept; beyond, they are only counted.
             record_if: Whether to record a request, by its environ.
+            on_begin: Is called with the environ of each request that is recorded, when it begins; what it returns is
+                told of that request when it is over. For what only the beginning knows, such as the current span.
             on_finish: Is told of each request that is over.
+            server_timing: Whether a response has a ``Server-Timing`` header, with the milliseconds in databases
+                (``db``), waiting for connections (``dbwait``) and holding them (``dbheld``) until the application has
+                called its ``start_response``; or a function of the environ that says so, such as `is_local`.
             skip: Parts of paths of files that are not to be named as the cause of a statement, such as
                 ``"shop/repositories/"``.
 
@@ -143,9 +166,11 @@ class Recorder:
             TypeError: If an argument is of another kind.
             ValueError: If a number is out of its range.
         """
-        for name, hook in (("record_if", record_if), ("on_finish", on_finish)):
+        for name, hook in (("record_if", record_if), ("on_begin", on_begin), ("on_finish", on_finish)):
             if hook is not None:
                 checked_hook(hook, name)
+        if not isinstance(server_timing, bool):
+            checked_hook(server_timing, "server_timing")
         for name, number in (("keep", keep), ("max_statements", max_statements)):
             if not isinstance(number, int) or number < 0:
                 raise ValueError(f"{name}={number!r} has to be a whole number, 0 or more.")
@@ -153,9 +178,12 @@ class Recorder:
         self._finished = self._found = 0
         self._live: dict[int, Recording] = {}
         self._max_statements = max_statements
+        self._numbers = count(1)
+        self._on_begin = on_begin
         self._on_finish = on_finish
         self._record_if = record_if
         self._records: deque[RequestRecord] = deque(maxlen=keep)
+        self._server_timing = server_timing
         self._with_statements = statements
         _statements.listen()
         if statements:
@@ -166,6 +194,10 @@ class Recorder:
     def records(self) -> tuple[RequestRecord, ...]:
         """The last requests that are over, the newest last."""
         return tuple(self._records.copy())
+
+    def clear(self) -> None:
+        """Forget the requests that are over; the gauges count on."""
+        self._records.clear()
 
     def watch(self, *engines: Engine) -> None:
         """Watch the pools of *engines* before their first use; otherwise, from the first session that uses one.
@@ -196,8 +228,11 @@ class Recorder:
             recording = self._begin(environ)
             if recording is None:
                 return app(environ, start_response)
+            start_response = recording.noting(start_response)
+            if self._server_timing and self._tells_timing(environ):
+                start_response = timing(start_response, recording)
             try:
-                return app(environ, recording.noting(start_response))
+                return app(environ, start_response)
             except BaseException as error:
                 recording.fail(error)
                 raise
@@ -214,21 +249,37 @@ class Recorder:
             return None
         scope = innermost.get()
         assert scope is not None
-        recording = Recording(scope, self._callers, statements=self._with_statements, max_kept=self._max_statements)
+        number, kept = next(self._numbers), self._max_statements
+        recording = Recording(scope, self._callers, number=number, statements=self._with_statements, max_kept=kept)
         self._live[id(recording)] = recording
-        scope.add_hook(partial(self._finish, recording))
+        asked = None if self._on_begin is None else self._asked(self._on_begin, environ)
+        scope.add_hook(partial(self._finish, recording, asked))
         return recording
 
+    def _asked(self, hook: BeginHook, environ: WSGIEnvironment) -> RecordHook | None:
+        """Ask the hook at the beginning who is to be told at the end."""
+        try:
+            return hook(environ)
+        except Exception:
+            log.exception("The hook %r of a recorder has failed.", hook)
+            return None
+
     @contained
-    def _finish(self, recording: Recording, _scope: Scope) -> None:
+    def _tells_timing(self, environ: WSGIEnvironment) -> bool:
+        tells = self._server_timing
+        return tells if isinstance(tells, bool) else tells(environ)
+
+    @contained
+    def _finish(self, recording: Recording, asked: RecordHook | None, _scope: Scope) -> None:
         del self._live[id(recording)]
         record = recording.finish()
         self._records.append(record)
         self._finished += 1
         self._found += bool(record.findings)
         requests_log.log(INFO if record.findings else DEBUG, "%s", record)
-        if self._on_finish is not None:
-            self._tell(self._on_finish, record)
+        for hook in (asked, self._on_finish):
+            if hook is not None:
+                self._tell(hook, record)
 
     def _tell(self, hook: RecordHook, record: RequestRecord) -> None:
         try:
@@ -241,7 +292,8 @@ def _live(recording: Recording, now: float) -> LiveRequest:
     method, _, path = recording.what.partition(" ")
     since = recording.holds.waiting_since
     connections = tuple(LiveConnection(hold.engine, now - hold.since, hold.line) for hold in recording.holds.open)
-    return LiveRequest(method, path, now - recording.began, None if since is None else now - since, connections)
+    waiting = None if since is None else now - since
+    return LiveRequest(method, path, now - recording.began, waiting, connections, recording.number)
 
 
 _recorders: _fork.Inheritance[Recorder] = _fork.Inheritance(Recorder.disown)

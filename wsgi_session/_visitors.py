@@ -1,0 +1,39 @@
+"""The visitors: who asks, and whether that is somebody at this very computer."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+_host = re.compile(r"(?:(?:[a-z0-9-]+\.)*localhost|127\.0\.0\.1|\[::1\])(?::\d*)?", re.IGNORECASE)
+_of_proxies = re.compile(
+    r"HTTP_(?:X_FORWARDED\w*|FORWARDED|VIA|X_REAL_IP|X_CLIENT_IP|X_CLUSTER_CLIENT_IP|TRUE_CLIENT_IP|CF_\w+|CDN_LOOP)"
+)
+
+
+def is_local(environ: WSGIEnvironment) -> bool:
+    """Say whether a request comes from this very computer, was sent to it, and passed no proxy.
+
+    Its address is one of the loopback, its Host is a name of that, which another site's name that was bound to the
+    address is not (DNS rebinding), and it has no header that proxies add. Through a Unix socket nobody is local.
+
+    .. versionadded:: 0.1
+    """
+    return (
+        _is_loopback(environ.get("REMOTE_ADDR", ""))
+        and _host.fullmatch(environ.get("HTTP_HOST", "")) is not None
+        and not any(map(_of_proxies.fullmatch, environ))
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)
