@@ -3,6 +3,7 @@
 ::
 
     python demo.py --port 8123 --database reading-list.db
+    python -m examples.inspector        # the same, with pages that show what each request did to the database
 
 Every request has a session: ``Session`` finds it. The pages below never commit, roll back or close it: the middleware
 commits before the first byte of an answer is sent, if a POST succeeded, and ends the session when the answer is out.

@@ -1,0 +1,110 @@
+"""The application: who may see the pages, and which one they get."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, quote
+
+from .._visitors import is_from_same_origin
+from ..observe import Recorder, is_local
+from ._pages import POLICY, rendered
+from ._plain import plain
+from ._views import view_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+class Answer(NamedTuple):
+    """What is sent."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Inspector:
+    """Shows what a recorder has seen: a WSGI application.  Lives as long as the recorder.
+
+    Nothing mounts it but you. Mount it outside of the `SessionMiddleware`, or its own requests are among those it
+    shows. It runs no script, loads nothing from elsewhere, asks no database, and shows no values, for the recorder
+    keeps none.
+
+    It answers GET, and POST at ``/clear``, from a page of its own alone; ``?format=json`` has each page as JSON.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, recorder: Recorder, *, allow: Callable[[WSGIEnvironment], bool] = is_local) -> None:
+        """Show what *recorder* has seen.
+
+        Args:
+            recorder: Of the middleware.
+            allow: Who may see it, by the environ; everybody else gets a 404, as if it were not there.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+        """
+        if not isinstance(recorder, Recorder):
+            raise TypeError(f"Inspector takes a wsgi_session.observe.Recorder, not {recorder!r}.")
+        if not callable(allow):
+            raise TypeError(f"allow has to be a function of the environ, such as is_local, not {allow!r}.")
+        self._allow = allow
+        self._recorder = recorder
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        answer = self._answer(environ) if self._allow(environ) else _NOT_FOUND
+        length = ("Content-Length", str(len(answer.body)))
+        start_response(answer.status, [*answer.headers, length])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def _answer(self, environ: WSGIEnvironment) -> Answer:
+        path, query = environ.get("PATH_INFO", ""), dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        if path == "/clear":
+            return self._clear(environ)
+        view = view_of(path, query, self._recorder)
+        if view is None:
+            return _NOT_FOUND
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _refusal("405 Method Not Allowed", ("Allow", "GET, HEAD"))
+        if query.get("format") == "json":
+            return _answer("application/json", json.dumps(plain(view.values), indent=1))
+        is_one_of_many = bool(environ.get("wsgi.multiprocess"))
+        return _answer("text/html", rendered(view, _base(environ), path, is_one_of_many=is_one_of_many))
+
+    def _clear(self, environ: WSGIEnvironment) -> Answer:
+        """Forget what is over, and show the list that has nothing in it."""
+        if environ["REQUEST_METHOD"] != "POST":
+            return _refusal("405 Method Not Allowed", ("Allow", "POST"))
+        if not is_from_same_origin(environ):
+            return _refusal("403 Forbidden")
+        self._recorder.clear()
+        return _refusal("303 See Other", ("Location", _base(environ) + "/"))
+
+
+def _answer(kind: str, text: str) -> Answer:
+    return Answer("200 OK", [("Content-Type", f"{kind}; charset=utf-8"), *_HEADERS], text.encode())
+
+
+def _refusal(status: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers, *_HEADERS], status.encode())
+
+
+def _base(environ: WSGIEnvironment) -> str:
+    """Return the path that the inspector is mounted at; never one that begins with ``//``, which names a host."""
+    mounted = environ.get("SCRIPT_NAME", "").strip("/")
+    return "/" + quote(mounted.encode("latin-1")) if mounted else ""
+
+
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", POLICY),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+_NOT_FOUND = Answer("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")], b"Not Found")

@@ -1,0 +1,81 @@
+"""The pages: a view as HTML that runs no script, loads nothing, and escapes whatever it shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ._groups import cause
+from ._views import ORDERS
+from ._waterfall import bar_of, lanes, strip, ticks
+
+if TYPE_CHECKING:
+    from ._views import View
+
+
+def rendered(view: View, base: str, path: str, *, is_one_of_many: bool) -> str:
+    """Return the page of a *view*.
+
+    Args:
+        view: What it shows.
+        base: The path that the inspector is mounted at, quoted; every link begins with it.
+        path: The path of the page, below that.
+        is_one_of_many: Whether there are other processes, of which it knows nothing.
+    """
+    template = _templates.get_template(f"{view.name}.html")
+    return template.render(view.values, page=view.name, base=base, path=path, is_one_of_many=is_one_of_many)
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took, in three digits or so."""
+    if seconds >= 0.9995:
+        return f"{seconds:.2f} s"
+    return f"{1000 * seconds:.1f} ms" if seconds < 0.09995 else f"{1000 * seconds:.0f} ms"
+
+
+def tick(seconds: float) -> str:
+    """Say a round moment."""
+    return f"{seconds:g} s" if seconds >= 1 else f"{1000 * seconds:g} ms"
+
+
+def clock(moment: float) -> str:
+    """Say the time of day, in this computer's zone."""
+    return time.strftime("%H:%M:%S", time.localtime(moment))
+
+
+def percent(seconds: float, whole: float) -> str:
+    """Say where in a *whole* a moment is, as SVG says it; never outside of it."""
+    return f"{100 * min(max(seconds / whole, 0.0), 1.0):.4f}%" if whole > 0 else "0%"
+
+
+_templates = Environment(
+    loader=PackageLoader("wsgi_session.inspector"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_style = _templates.get_template("style.css").render()
+_templates.filters.update(clock=clock, duration=duration, percent=percent, tick=tick)
+cast("dict[str, Any]", _templates.globals).update(
+    bar_of=bar_of,
+    cause=cause,
+    lanes=lanes,
+    orders=list(ORDERS),
+    pid=os.getpid,
+    strip=strip,
+    style=_style,
+    ticks=ticks,
+)
+
+POLICY = (
+    "default-src 'none'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-"
+    + base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()
+    + "'"
+)
+"""The Content-Security-Policy of every page: its own style alone, known by its hash."""

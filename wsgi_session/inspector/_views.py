@@ -1,0 +1,96 @@
+"""The views: what each page shows of a recorder, as values that become HTML or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ._groups import groups
+from ._parts import cut
+
+if TYPE_CHECKING:
+    from ..observe import Recorder, RequestRecord
+
+REQUESTS = 50
+"""How many requests a page has."""
+
+STATEMENTS = 200
+"""How many statements, or groups of them, a page has."""
+
+ORDERS: dict[str, Callable[[RequestRecord], float]] = {
+    "newest": lambda record: record.number,
+    "duration": lambda record: record.duration,
+    "in_database": lambda record: record.in_database or 0,
+    "waited": lambda record: record.waited,
+    "held": lambda record: record.held,
+    "idle": lambda record: record.idle or 0,
+    "statements": lambda record: record.statement_count,
+    "findings": lambda record: len(record.findings),
+}
+"""By what requests can be sorted; the most comes first."""
+
+Query = Mapping[str, str]
+
+
+class View(NamedTuple):
+    """What a page shows."""
+
+    name: str
+    values: dict[str, Any]
+
+
+def view_of(path: str, query: Query, recorder: Recorder) -> View | None:
+    """Return what is to be seen at *path*, or None if there is nothing."""
+    if path.startswith("/requests/"):
+        return _request(path.removeprefix("/requests/"), query, recorder)
+    found = _VIEWS.get(path)
+    return None if found is None else found(query, recorder)
+
+
+def _requests(query: Query, recorder: Recorder) -> View:
+    """Show the latest requests."""
+    sort = query.get("sort", "newest")
+    sort = sort if sort in ORDERS else "newest"
+    records = sorted(recorder.records, key=ORDERS[sort], reverse=True)
+    requests = cut(records, _number(query, "part"), REQUESTS)
+    return View("requests", {"requests": requests, "sort": sort, "gauges": recorder.gauges()})
+
+
+def _request(number: str, query: Query, recorder: Recorder) -> View | None:
+    """Show one request, if it is among those that are kept."""
+    record = next((one for one in recorder.records if str(one.number) == number), None)
+    if record is None:
+        return None
+    statements = cut(record.statements, _number(query, "part"), STATEMENTS)
+    shapes = cut(groups([record]), _number(query, "shapes"), STATEMENTS)
+    return View("request", {"request": record, "statements": statements, "shapes": shapes})
+
+
+def _live(_query: Query, recorder: Recorder) -> View:
+    """Show the requests that are not over, and who has the connections."""
+    return View("live", {"live": recorder.live(), "holders": recorder.holders()})
+
+
+def _statements(query: Query, recorder: Recorder) -> View:
+    """Show the statements of all requests that are kept."""
+    shapes = cut(groups(recorder.records), _number(query, "shapes"), STATEMENTS)
+    return View("statements", {"shapes": shapes, "requests": len(recorder.records)})
+
+
+def _pools(_query: Query, recorder: Recorder) -> View:
+    """Show how full each pool is."""
+    return View("pools", {"gauges": recorder.gauges()})
+
+
+def _number(query: Query, name: str) -> int:
+    given = query.get(name, "")
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 7 else 1
+
+
+_VIEWS: dict[str, Callable[[Query, Recorder], View]] = {
+    "": _requests,
+    "/": _requests,
+    "/live": _live,
+    "/statements": _statements,
+    "/pools": _pools,
+}
