@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -35,7 +35,8 @@ def duration(seconds: float) -> str:
     """Say how long something took, in three digits or so."""
     if seconds >= 0.9995:
         return f"{seconds:.2f} s"
-    return f"{1000 * seconds:.1f} ms" if seconds < 0.09995 else f"{1000 * seconds:.0f} ms"
+    digits = 2 if seconds < 0.000995 else 1 if seconds < 0.09995 else 0
+    return f"{1000 * seconds:.{digits}f} ms"
 
 
 def tick(seconds: float) -> str:
@@ -61,17 +62,19 @@ _templates = Environment(
     undefined=StrictUndefined,
 )
 _style = _templates.get_template("style.css").render()
-_templates.filters.update(clock=clock, duration=duration, percent=percent, tick=tick)
-cast("dict[str, Any]", _templates.globals).update(
-    bar_of=bar_of,
-    cause=cause,
-    lanes=lanes,
-    orders=list(ORDERS),
-    pid=os.getpid,
-    strip=strip,
-    style=_style,
-    ticks=ticks,
-)
+_filters: dict[str, Any] = _templates.filters
+_filters |= {"clock": clock, "duration": duration, "percent": percent, "tick": tick}
+_globals: dict[str, Any] = _templates.globals
+_globals |= {
+    "bar_of": bar_of,
+    "cause": cause,
+    "lanes": lanes,
+    "orders": list(ORDERS),
+    "pid": os.getpid,
+    "strip": strip,
+    "style": _style,
+    "ticks": ticks,
+}
 
 POLICY = (
     "default-src 'none'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-"
