@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +21,9 @@ from wsgi_session import RequestScopedSession
 from . import mariadb, postgresql
 from .helpers import Base, enforce_foreign_keys
 from .machine import SYSTEM
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("short", _unhurried, max_examples=40)
@@ -123,6 +127,32 @@ def engine_by(new_engine: Callable[..., Engine], request: pytest.FixtureRequest)
             return stack.enter_context(_engine_on(url, **options))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start the system's chromium; for it, a name of another site leads here (DNS rebinding)."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--host-resolver-rules=MAP rebound.example 127.0.0.1"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """Return what the browser complains of."""
+    return []
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return the folder for screenshots; the variable SCREENSHOTS names one that is kept."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextmanager

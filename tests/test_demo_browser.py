@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,68 +10,29 @@ import pytest
 from sqlalchemy import create_engine
 
 import demo
+from tests.browsing import SCREENS, assert_readable, opened, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 LONG = "Donaudampfschifffahrtsgesellschaftskapitän" * 4
 
-SCREENS = pytest.mark.parametrize(
-    "screen", [f"{width}-{scheme}" for width in (390, 1280) for scheme in ("light", "dark")]
-)
-
 
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     """Serve the demo, and return its address."""
     engine = create_engine(f"sqlite:///{tmp_path / 'books.db'}")
-    with demo.Server(("127.0.0.1", 0), demo.RequestHandler) as server:
-        server.set_app(demo.make_application(engine))
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with serving(demo.make_application(engine)) as address:
+        yield address
     engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Start the system's chromium."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str, screen: str, complaints: list[str]) -> Iterator[Page]:
     """Open the list on a screen, and collect what the browser complains of."""
-    width, scheme = screen.split("-")
-    context = browser.new_context(base_url=address, viewport={"width": int(width), "height": 800}, color_scheme=scheme)
-    page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.goto("/")
-    yield page
-    context.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """Return what the browser complains of."""
-    return []
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Return the folder for screenshots; the variable SCREENSHOTS names one that is kept."""
-    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    with opened(browser, address, screen, complaints) as page:
+        page.goto("/")
+        yield page
 
 
 def tab_to(page: Page, name: str) -> None:
@@ -124,29 +82,7 @@ def test_every_page_fits(page: Page, screen: str, pictures: Path) -> None:
             page.get_by_role("button", name="Fail on purpose").click()
         page.screenshot(path=pictures / f"{name}-{screen}.png", full_page=True)
 
-        root = "document.documentElement"
-        assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), name
-        assert page.evaluate(LOW_CONTRAST) == [], name
-
-
-LOW_CONTRAST = """() => {
-  const numbers = color => color.match(/[\\d.]+/g).map(Number);
-  const luminance = color => numbers(color).slice(0, 3).map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const background = element => {
-    const color = getComputedStyle(element).backgroundColor;
-    return numbers(color)[3] === 0 ? background(element.parentElement) : color;
-  };
-  const contrast = element => {
-    const [a, b] = [luminance(getComputedStyle(element).color), luminance(background(element))].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-  };
-  return [...document.querySelectorAll("main *")]
-    .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
-    .filter(element => contrast(element) < 4.5)
-    .map(element => `${element.innerText}: ${contrast(element)}`);
-}"""
+        assert_readable(page)
 
 
 @SCREENS

@@ -1,0 +1,233 @@
+"""The inspector in a browser: what it draws, narrow and wide, light and dark, and whom it lets in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from tests.browsing import SCREENS, assert_readable, opened, serving
+from tests.helpers import answer, request
+from wsgi_session import SessionMiddleware, on_success
+from wsgi_session.inspector import Inspector
+from wsgi_session.inspector._waterfall import lanes
+from wsgi_session.observe import Recorder
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+HOSTILE = "<script>alert(document)</script><img src=x onerror=alert(document)>"
+LONG = "donaudampfschifffahrtsgesellschaft" * 12
+WIDE = pytest.mark.parametrize("screen", ["1280-light"])
+
+pytestmark = pytest.mark.system("chromium")
+
+
+@pytest.fixture
+def recorder(new_engine: Any) -> Iterator[Recorder]:
+    """Return a recorder that has seen a request of every colour, a hostile and a large one; two more are under way."""
+    recorder = Recorder(statements=True)
+    busy = new_engine(pool_timeout=30, logging_name="busy")
+    engine = new_engine(pool_size=2, logging_name=HOSTILE)
+    do(colourful, engine, recorder, "/colourful")
+    do(hostile, engine, recorder, f"/{HOSTILE}/{LONG}")
+    do(large, engine, recorder, "/large")
+    done = threading.Event()
+    threads = [threading.Thread(target=do, args=(lambda environ: hold(environ, done), busy, recorder, "/live"))]
+    threads.append(threading.Thread(target=do, args=(ask, busy, recorder, "/waiting")))
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    yield recorder
+    done.set()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def page(browser: Browser, recorder: Recorder, screen: str, complaints: list[str]) -> Iterator[Page]:
+    """Open the inspector on a screen, and collect what the browser complains of."""
+    with serving(Inspector(recorder)) as address, opened(browser, address, screen, complaints) as page:
+        page.goto("/")
+        yield page
+
+
+def do(work: Any, registry: Any, recorder: Recorder, path: str) -> None:
+    """Do *work* with the environ of a request that is recorded."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        work(environ)
+        answer(start_response)
+        return []
+
+    with suppress(LookupError):
+        request(SessionMiddleware(app, registry, recorder=recorder, commit=on_success), path=path)
+
+
+def ask(environ: Any) -> None:
+    """Send a statement."""
+    environ["sqlalchemy.session"].execute(text("SELECT 1"))
+
+
+def hold(environ: Any, done: threading.Event) -> None:
+    """Hold a connection until it is *done*."""
+    ask(environ)
+    done.wait(30)
+
+
+def colourful(environ: Any) -> None:
+    """Wait, hold, read, write and fail, and hold another connection at the same time."""
+    session = environ["sqlalchemy.session"]
+    for number in range(6):
+        session.execute(text("SELECT :number"), {"number": number})
+        time.sleep(0.02)
+    session.execute(text("INSERT INTO word (text) VALUES ('x')"))
+    with suppress(Exception):
+        session.execute(text("SELECT nothing"))
+    with session.get_bind().connect() as connection:
+        connection.execute(text("SELECT 2"))
+        time.sleep(0.02)
+
+
+def hostile(environ: Any) -> None:
+    """Send SQL that would like to be HTML, and is long, and raise an error of such a name."""
+    for _ in range(6):
+        environ["sqlalchemy.session"].execute(text(f'SELECT 1 AS "{HOSTILE}", 2 AS {LONG}'))
+    raise type(HOSTILE, (LookupError,), {})
+
+
+def large(environ: Any) -> None:
+    """Send more statements than a page has."""
+    for number in range(450):
+        environ["sqlalchemy.session"].execute(text("SELECT :number"), {"number": number})
+
+
+@SCREENS
+def test_every_page_is_readable(page: Page, screen: str, complaints: list[str], pictures: Path) -> None:
+    """No page is wider than its window or too pale, and none breaks its policy, whatever hostile text is on it."""
+    for name in ("", "requests/1", "requests/2", "requests/3?part=3", "live", "statements", "pools"):
+        page.goto(f"/{name}")
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+        picture = name.replace("/", "-").replace("?", "-") or "requests"
+        page.screenshot(path=pictures / f"inspector-{picture}-{screen}.png", full_page=True)
+
+        assert_readable(page)
+    assert complaints == []
+
+
+@SCREENS
+def test_bars_are_where_the_record_has_them(page: Page, recorder: Recorder) -> None:
+    """Each bar of a waterfall begins and ends where the record says that it did, to a pixel."""
+    page.goto("/requests/1")
+    record = next(one for one in recorder.records if one.number == 1)
+
+    pictures = page.evaluate(BOXES)
+
+    places = lanes(record, record.statements)
+    assert len(places) == len(pictures) == 2
+    assert {bar.kind for lane in places for bar in lane.bars} == {
+        *("waiting", "held", "reading", "writing", "ending", "failed")
+    }
+    for lane, picture in zip(places, pictures, strict=True):
+        scale = picture["width"] / record.duration
+        expected = [(bar.kind, bar.at * scale, bar.duration * scale) for bar in lane.bars if bar.duration > 0]
+        found = [(bar["kind"], bar["at"], bar["width"]) for bar in picture["bars"]]
+        assert [kind for kind, *_ in found] == [kind for kind, *_ in expected]
+        for (_, at, width), (_, expected_at, expected_width) in zip(found, expected, strict=True):
+            assert (at, width) == (pytest.approx(expected_at, abs=1), pytest.approx(expected_width, abs=1))
+
+
+BOXES = """() => [...document.querySelectorAll(".waterfall .lane")].map(svg => ({
+  width: svg.getBoundingClientRect().width,
+  bars: [...svg.querySelectorAll("rect")].map(rect => ({
+    kind: rect.classList[1],
+    at: rect.getBoundingClientRect().x - svg.getBoundingClientRect().x,
+    width: rect.getBoundingClientRect().width,
+  })),
+}))"""
+
+
+@WIDE
+def test_every_bar_can_be_seen(page: Page) -> None:
+    """A statement that took no time to speak of is still a pixel wide."""
+    page.goto("/requests/3")
+
+    thin = page.evaluate("""() => [...document.querySelectorAll(".waterfall .reading")]
+      .filter(rect => getComputedStyle(rect).strokeWidth !== "1px").length""")
+    assert page.locator(".waterfall .reading").count() == 200
+    assert thin == 0
+
+
+@WIDE
+def test_pages_lead_to_each_other(page: Page, complaints: list[str]) -> None:
+    """From the list to a request, its parts, and the other pages, by links."""
+    page.get_by_role("link", name="GET /large").click()
+    page.get_by_role("link", name="Further").first.click()
+    assert page.get_by_text("201 to 400 of 451 statements").first.is_visible()
+
+    page.get_by_role("link", name="Live").click()
+    assert page.get_by_text("waiting for a connection").is_visible()
+    page.get_by_role("link", name="Statements").click()
+    page.get_by_role("link", name="Pools").click()
+    assert page.get_by_role("heading", name="busy").first.is_visible()
+    assert complaints == []
+
+
+@WIDE
+def test_its_own_button_clears(page: Page, recorder: Recorder, complaints: list[str]) -> None:
+    """The button under the list has the requests forgotten."""
+    page.get_by_role("button", name="Forget these requests").click()
+
+    assert page.get_by_text("No request is over yet.").is_visible()
+    assert recorder.records == ()
+    assert complaints == []
+
+
+@WIDE
+def test_the_form_of_another_site_clears_nothing(page: Page, recorder: Recorder) -> None:
+    """A form on a page of another site is refused."""
+    form = f'<form method="post" action="{page.url}clear"><button>Win</button></form>'
+    page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=form))
+    page.goto("http://elsewhere.example/")
+
+    page.get_by_role("button", name="Win").click()
+
+    assert "403 Forbidden" in page.inner_text("body")
+    assert len(recorder.records) == 3
+
+
+@WIDE
+def test_a_name_of_another_site_finds_nothing(page: Page) -> None:
+    """A site whose name leads to this computer (DNS rebinding) gets a 404; this computer's own name does not."""
+    port = page.url.split(":")[-1]
+
+    assert page.goto(f"http://rebound.example:{port}").status == 404  # type: ignore[union-attr]
+    assert page.goto(f"http://localhost:{port}").status == 200  # type: ignore[union-attr]
+
+
+@WIDE
+def test_another_site_cannot_read_it(page: Page) -> None:
+    """A page of another site can neither fetch a page, nor show one in a frame."""
+    address = page.url
+    page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body="<p>Hello</p>"))
+    page.goto("http://elsewhere.example/")
+
+    fetched = page.evaluate(f"fetch('{address}?format=json').then(() => 'read', error => 'refused')")
+    framed = page.evaluate(f"""() => new Promise(done => {{
+      const frame = document.createElement("iframe");
+      frame.src = "{address}";
+      frame.onload = () => {{
+        try {{ done(frame.contentDocument ? "empty" : "refused"); }} catch {{ done("refused"); }}
+      }};
+      document.body.append(frame);
+    }})""")
+
+    assert fetched == "refused"
+    assert framed == "refused"
+    assert "Requests" not in [frame.title() for frame in page.frames[1:]]
