@@ -41,7 +41,7 @@ def drawn(found: RequestRecord) -> list[tuple[str, list[tuple[str, float, float]
 
 def test_what_is_sent_lies_on_its_connection() -> None:
     """A lane shows how long the pool was waited for, how long the connection was held, and what was sent on it."""
-    found = record(held(0.2, 0.5, waited=0.1), statement(0.3, 0.1))
+    found = record(held(0.2, 0.5, waited=0.1), statement(0.3, 0.1, held_at=0.2))
 
     (lane,) = drawn(found)
     assert lane == ("a", [("waiting", pytest.approx(0.1), 0.1), ("held", 0.2, 0.5), ("reading", 0.3, 0.1)])
@@ -55,15 +55,18 @@ def test_connections_one_after_the_other_share_a_lane() -> None:
 
 
 def test_connections_at_the_same_time_have_their_own_lanes() -> None:
-    """Connections of one engine that are held at the same time are beside each other, and so is what is sent then."""
-    found = record(held(0.1, 0.5), held(0.2, 0.1), statement(0.25, 0.1), statement(0.26, 0.01))
+    """Connections of one engine that are held at the same time are beside each other, each with what was sent on it."""
+    sent = [statement(0.25, held_at=0.2), statement(0.27, held_at=0.2, kind="insert"), statement(0.4, held_at=0.1)]
+    found = record(held(0.1, 0.5), held(0.2, 0.1), *sent)
 
-    assert [[kind for kind, *_ in bars] for _, bars in drawn(found)] == [["waiting", "held", "reading"]] * 2
+    assert [[kind for kind, *_ in bars[2:]] for _, bars in drawn(found)] == [["reading"], ["reading", "writing"]]
 
 
 def test_what_was_sent_on_no_known_connection_is_seen() -> None:
     """A statement whose connection is not among those that are kept has a lane of its own."""
-    assert drawn(record(statement(0.5, 0.1))) == [("a", [("reading", 0.5, 0.1)])]
+    found = record(held(0.1, 0.8), statement(0.5, 0.1, held_at=0.3), statement(0.7, 0.1))
+
+    assert drawn(found)[1:] == [("a", [("reading", 0.5, 0.1), ("reading", 0.7, 0.1)])]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +97,8 @@ def test_a_small_picture_joins_what_touches() -> None:
         ("waiting", 0, 0),
         ("held", 0, 1),
         ("reading", 0, 0.8995),
-        ("writing", 0.95, 0.96),
         ("reading", 0.961, 0.971),
+        ("writing", 0.95, 0.96),
     ]
 
 

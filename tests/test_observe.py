@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from jinja2 import DictLoader, Environment
 from mako.template import Template  # type: ignore[import-untyped]
-from sqlalchemy import Connection, Engine, create_engine, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session as SQLAlchemySession
@@ -99,6 +99,38 @@ def test_a_statement_is_described(engine: Engine, recorder: Recorder) -> None:
     assert record.in_database == pytest.approx(sum(one.duration for one in record.statements))
     assert (record.statement_count, record.commits, record.rollbacks, record.is_truncated) == (2, 1, 0, False)
     assert (record.method, record.path, record.status, record.attempt) == ("GET", "/", 200, 0)
+
+
+def test_a_statement_knows_its_connection(new_engine: Any, recorder: Recorder) -> None:
+    """A statement has the moment at which its connection was taken, also where two are held at the same time."""
+    engine = new_engine(pool_size=2)
+
+    def work(session: SQLAlchemySession) -> None:
+        session.execute(SELECT)
+        with engine.connect() as connection:
+            connection.execute(SELECT)
+            session.execute(SELECT)
+
+    record = record_of(work, engine, recorder)
+
+    second, first = (held.at for held in record.connections)
+    assert [one.held_at for one in record.statements] == [first, second, first, second, first]
+
+
+def test_a_lost_connection_is_not_asked_for_another(new_engine: Any, recorder: Recorder) -> None:
+    """A ROLLBACK on a connection that was invalidated is recorded without one, and none is made for it."""
+    engine = new_engine()
+    made: list[Any] = []
+
+    def work(session: SQLAlchemySession) -> None:
+        session.execute(SELECT)
+        event.listen(engine, "connect", lambda *_: made.append(_))
+        session.connection().invalidate()
+
+    record = record_of(work, engine, recorder)
+
+    assert [(one.kind, one.held_at is None) for one in record.statements] == [("select", False), ("rollback", True)]
+    assert made == []
 
 
 def test_nothing_that_is_kept_has_a_value(engine: Engine, recorder: Recorder) -> None:

@@ -120,6 +120,13 @@ class PoolWatch:
             self._note(found, _recording.current(), now, now)
         return self.out[id(found)]
 
+    def held_since(self, connection: Connection) -> float | None:
+        """Return when a *connection* was taken, if it is still there; it is not asked for another one."""
+        if connection.closed or connection.invalidated:
+            return None
+        hold = self.out.get(id(connection.connection.dbapi_connection))
+        return None if hold is None else hold.since
+
     def disown(self) -> None:
         """Forget, in a child process, the connections that are the parent's."""
         self.open, self.out, self.waiters = set(), {}, set()

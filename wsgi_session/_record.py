@@ -100,6 +100,9 @@ class Statement:
     error: str | None
     """The classes and the code of what it has raised; never the text, for that has values in it."""
 
+    held_at: float | None = None
+    """When its connection was taken, as `Held.at` of its engine says; None if that is not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:

@@ -183,6 +183,7 @@ def _note(
         is_many=_is_many(context),
         values=_hash_of((statement, parameters)),
         error=error,
+        held_at=_held_at(recording, connection),
     )
     recording.transcript.add(noted)
     if shape.kind in _WRITES and error is None and not _transaction.is_autocommit(connection):
@@ -204,7 +205,13 @@ def _ending(recording: Recording, connection: Connection, kind: str) -> Statemen
         is_many=False,
         values=None,
         error=None,
+        held_at=_held_at(recording, connection),
     )
+
+
+def _held_at(recording: Recording, connection: Connection) -> float | None:
+    since = _pools.watch(connection.engine).held_since(connection)
+    return None if since is None else since - recording.began
 
 
 _WRITES = ("insert", "update", "delete", "merge", "replace")

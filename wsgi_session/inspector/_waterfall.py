@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import count
+from math import inf
 from typing import TYPE_CHECKING
 
 from .._record import ENDINGS
@@ -12,12 +14,16 @@ if TYPE_CHECKING:
     from ..observe import Held, RequestRecord, Statement
 
 
+KINDS = ("waiting", "held", "reading", "writing", "ending", "failed")
+"""What a request does with its time; each lies on those before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """What took some time of a request."""
 
     kind: str
-    """``"waiting"``, ``"held"``, ``"reading"``, ``"writing"``, ``"ending"`` or ``"failed"``."""
+    """One of `KINDS`."""
 
     at: float
     """When, in seconds from the beginning of the request."""
@@ -39,39 +45,46 @@ class Lane:
 
     engine: str
     bars: list[Bar] = field(default_factory=list)
+    until: float = -inf
+    """When the last of them is over."""
 
-    def is_free(self, bar: Bar) -> bool:
-        """Say whether nothing in the lane is of the kind of *bar*, or ends later than it begins."""
-        return not self.bars or self.bars[-1].end <= bar.at
+    def add(self, *bars: Bar) -> None:
+        """Put *bars* on top."""
+        self.bars += bars
+        self.until = max(self.until, *(bar.end for bar in bars))
 
 
 def lanes(record: RequestRecord, statements: Iterable[Statement]) -> list[Lane]:
     """Return the lanes of *record*: of what it has held, and of *statements*, which are those to show.
 
-    In a lane, the holds come first, for what was sent on them lies on top.
+    In a lane, the holds come first, for what was sent on them lies on top. What was sent on a connection that is not
+    among those that are kept has lanes of its own.
     """
     found: list[Lane] = []
+    of_holds: dict[tuple[str, float | None], Lane] = {}
     for held in sorted(record.connections, key=lambda held: held.at):
-        _place(found, held.engine, list(_of_hold(held)))
-    rails = [replace(lane, bars=[]) for lane in found]
+        waiting, holding = _of_hold(held)
+        lane = of_holds[held.engine, held.at] = _free(found, held.engine, waiting)
+        lane.add(waiting, holding)
     for statement in statements:
-        _place(rails, statement.engine, [bar_of(statement)])
-    return [Lane(rail.engine, [*_bars(found, place), *rail.bars]) for place, rail in enumerate(rails)]
+        bar = bar_of(statement)
+        lane = of_holds.get((statement.engine, statement.held_at)) or _free(found, statement.engine, bar)
+        lane.add(bar)
+    return found
 
 
 def strip(record: RequestRecord) -> list[Bar]:
-    """Return all bars of *record* for one small picture, in which those that would touch are one."""
+    """Return all bars of *record* for one small picture, in which those of a kind that would touch are one."""
+    bars = [*(bar for held in record.connections for bar in _of_hold(held)), *map(bar_of, record.statements)]
+    bars.sort(key=lambda bar: bar.at)
     near = record.duration / 200
-    holds = [bar for lane in lanes(record, ()) for bar in lane.bars]
-    return [*holds, *_joined(map(bar_of, record.statements), near)]
+    return [one for kind in KINDS for one in _joined((bar for bar in bars if bar.kind == kind), near)]
 
 
 def ticks(duration: float) -> list[float]:
     """Return up to five round moments of a *duration* in seconds, from 0 on."""
-    exponent = 10.0**-9
-    while not any(duration / (step * exponent) < 5 for step in (1, 2, 5)):
-        exponent *= 10
-    step = next(step * exponent for step in (1, 2, 5) if duration / (step * exponent) < 5)
+    steps = (digit * 10.0**power for power in count(-9) for digit in (1, 2, 5))
+    step = next(step for step in steps if duration / step < 5)
     return [number * step for number in range(int(duration / step) + 1)]
 
 
@@ -80,30 +93,27 @@ def bar_of(statement: Statement) -> Bar:
     return Bar(_kind(statement), statement.at, statement.duration, statement.error or statement.sql)
 
 
-def _of_hold(held: Held) -> Iterator[Bar]:
+def _of_hold(held: Held) -> tuple[Bar, Bar]:
     line = f" since {held.line}" if held.line else ""
-    yield Bar("waiting", held.at - held.waited, held.waited, f"waiting for {held.engine}")
-    yield Bar("held", held.at, held.duration, f"holding {held.engine}{line}")
+    waiting = Bar("waiting", held.at - held.waited, held.waited, f"waiting for {held.engine}")
+    return waiting, Bar("held", held.at, held.duration, f"holding {held.engine}{line}")
 
 
-def _place(found: list[Lane], engine: str, bars: list[Bar]) -> None:
-    """Put *bars* into the first lane of *engine* that is free for them, or into a new one."""
-    lane = next((lane for lane in found if lane.engine == engine and lane.is_free(bars[0])), None)
+def _free(found: list[Lane], engine: str, bar: Bar) -> Lane:
+    """Return the first lane of *engine* that has nothing any longer when *bar* begins, or a new one."""
+    lane = next((lane for lane in found if lane.engine == engine and lane.until <= bar.at), None)
     if lane is None:
         found.append(lane := Lane(engine))
-    lane.bars += bars
-
-
-def _bars(found: list[Lane], place: int) -> list[Bar]:
-    return found[place].bars if place < len(found) else []
+    return lane
 
 
 def _joined(bars: Iterable[Bar], near: float) -> list[Bar]:
+    """Make one of bars that are less than *near* seconds from each other; they are given by their beginnings."""
     joined: list[Bar] = []
     for bar in bars:
         last = joined[-1] if joined else None
-        if last is not None and last.kind == bar.kind and bar.at - last.end < near:
-            joined[-1] = replace(last, duration=bar.end - last.at)
+        if last is not None and bar.at - last.end < near:
+            joined[-1] = replace(last, duration=max(last.end, bar.end) - last.at)
         else:
             joined.append(bar)
     return joined
