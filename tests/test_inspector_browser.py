@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
+from examples import inspector as example
 from tests.browsing import SCREENS, assert_readable, opened, serving
 from tests.helpers import answer, request
 from wsgi_session import SessionMiddleware, on_success
@@ -231,3 +232,26 @@ def test_another_site_cannot_read_it(page: Page) -> None:
     assert fetched == "refused"
     assert framed == "refused"
     assert "Requests" not in [frame.title() for frame in page.frames[1:]]
+
+
+@pytest.mark.parametrize("screen", ["800-light", "800-dark", "390-light"])
+def test_the_example_is_a_tour(
+    browser: Browser, tmp_path: Path, screen: str, complaints: list[str], pictures: Path
+) -> None:
+    """From a page of the example, links lead to what it has done; the pictures in the docs are taken here."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'books.db'}", logging_name="books")
+    with serving(example.make_application(engine)) as address, opened(browser, address, screen, complaints) as page:
+        for path in ("/", "/scope", "/slow", "/notes", "/notes"):
+            page.goto(path)
+        page.get_by_role("link", name="What has it done").click()
+        page.screenshot(path=pictures / f"inspector-list-{screen}.png")
+        page.get_by_role("link", name="GET /notes").first.click()
+        page.screenshot(path=pictures / f"inspector-notes-{screen}.png")
+        page.go_back()
+        page.get_by_role("link", name="GET /slow").click()
+        page.screenshot(path=pictures / f"inspector-slow-{screen}.png")
+
+        assert page.get_by_text("scope.release() before what takes long").is_visible()
+        assert_readable(page)
+    engine.dispose()
+    assert complaints == []
