@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -51,8 +52,8 @@ def do(work: Callable[[Any], object], registry: Any, recorder: Recorder, path: s
 
     def app(environ: Any, start_response: Any) -> Any:
         work(environ)
-        answer(start_response)
-        return []
+        answer(start_response, "200 OK", ("Set-Cookie", "id=secret-answer"))
+        return [b"secret-answer"]
 
     with suppress(LookupError):
         request(SessionMiddleware(app, registry, recorder=recorder, commit=on_success), path=path, **environ)
@@ -92,12 +93,14 @@ def test_local_is_local(pages: webtest.TestApp, strange: dict[str, str]) -> None
     pages.get("/", extra_environ=strange, status=404)
 
 
-def test_others_may_be_let_in(recorder: Recorder) -> None:
-    """A function of the environ decides in place of ``is_local``."""
+def test_others_may_be_let_in(recorder: Recorder, caplog: Any) -> None:
+    """A function of the environ decides in place of ``is_local``; that strangers come in is in the log, once."""
     pages = visitor(recorder, allow=lambda environ: environ.get("REMOTE_USER") == "ada")
 
     pages.get("/", status=404)
-    pages.get("/", extra_environ={"REMOTE_USER": "ada", "REMOTE_ADDR": "192.0.2.1"}, status=200)
+    for _ in range(2):
+        pages.get("/", extra_environ={"REMOTE_USER": "ada", "REMOTE_ADDR": "192.0.2.1"}, status=200)
+    assert caplog.text.count("An inspector answers '192.0.2.1' at 'localhost:80', who is not at this computer") == 1
 
 
 @pytest.mark.parametrize(
@@ -506,6 +509,7 @@ def test_no_value_is_shown(engine_by: Any, driver: str, recorder: Recorder, page
 
     def work(environ: Any) -> None:
         session = environ[KEY]
+        assert environ["wsgi.input"].read() == b"form=secret-body"
         for number in range(6):
             session.execute(text("SELECT :value"), {"value": f"secret-parameter-{number}"})
             session.execute(text(f"SELECT 'secret-literal-{number}', {SECRET_NUMBER} -- secret-comment"))
@@ -523,7 +527,9 @@ def test_no_value_is_shown(engine_by: Any, driver: str, recorder: Recorder, page
 
     sent = {"QUERY_STRING": "q=secret-query", "HTTP_COOKIE": "id=secret-cookie", "REMOTE_USER": "secret-user"}
     sent |= {"HTTP_AUTHORIZATION": "Bearer secret-token", "HTTP_REFERER": "http://secret-referer/"}
-    do(work, engine, recorder, body=b"secret-body", **sent)
+    for doing in (work, ask):
+        body = b"form=secret-body"
+        do(doing, engine, recorder, **sent, CONTENT_LENGTH=str(len(body)), **{"wsgi.input": io.BytesIO(body)})
 
     seen.append(all_of(pages, recorder))
     assert all("account" in page for page in seen[1:])

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote
 
+from .._log import log
 from .._visitors import is_from_same_origin
 from ..observe import Recorder, is_local
 from ._pages import POLICY, rendered
@@ -52,11 +53,15 @@ class Inspector:
         if not callable(allow):
             raise TypeError(f"allow has to be a function of the environ, such as is_local, not {allow!r}.")
         self._allow = allow
+        self._has_warned = False
         self._recorder = recorder
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        answer = self._answer(environ) if self._allow(environ) else _NOT_FOUND
+        answer = _NOT_FOUND
+        if self._allow(environ):
+            self._warn_of_strangers(environ)
+            answer = self._answer(environ)
         length = ("Content-Length", str(len(answer.body)))
         start_response(answer.status, [*answer.headers, length])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
@@ -69,27 +74,34 @@ class Inspector:
         if view is None:
             return _NOT_FOUND
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _refusal("405 Method Not Allowed", ("Allow", "GET, HEAD"))
+            return _told("405 Method Not Allowed", ("Allow", "GET, HEAD"))
         if query.get("format") == "json":
-            return _answer("application/json", json.dumps(plain(view.values), indent=1))
+            return _shown("application/json", json.dumps(plain(view.values), indent=1))
         is_one_of_many = bool(environ.get("wsgi.multiprocess"))
-        return _answer("text/html", rendered(view, _base(environ), path, is_one_of_many=is_one_of_many))
+        return _shown("text/html", rendered(view, _base(environ), path, is_one_of_many=is_one_of_many))
+
+    def _warn_of_strangers(self, environ: WSGIEnvironment) -> None:
+        """Say once in the log that there are visitors from elsewhere, for that may be a mistake."""
+        if not self._has_warned and not is_local(environ):
+            self._has_warned = True
+            who, host = environ.get("REMOTE_ADDR"), environ.get("HTTP_HOST")
+            log.warning("An inspector answers %r at %r, who is not at this computer: its 'allow' says so.", who, host)
 
     def _clear(self, environ: WSGIEnvironment) -> Answer:
         """Forget what is over, and show the list that has nothing in it."""
         if environ["REQUEST_METHOD"] != "POST":
-            return _refusal("405 Method Not Allowed", ("Allow", "POST"))
+            return _told("405 Method Not Allowed", ("Allow", "POST"))
         if not is_from_same_origin(environ):
-            return _refusal("403 Forbidden")
+            return _told("403 Forbidden")
         self._recorder.clear()
-        return _refusal("303 See Other", ("Location", _base(environ) + "/"))
+        return _told("303 See Other", ("Location", _base(environ) + "/"))
 
 
-def _answer(kind: str, text: str) -> Answer:
+def _shown(kind: str, text: str) -> Answer:
     return Answer("200 OK", [("Content-Type", f"{kind}; charset=utf-8"), *_HEADERS], text.encode())
 
 
-def _refusal(status: str, *headers: tuple[str, str]) -> Answer:
+def _told(status: str, *headers: tuple[str, str]) -> Answer:
     return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers, *_HEADERS], status.encode())
 
 
