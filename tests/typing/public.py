@@ -23,6 +23,9 @@ from wsgi_session import (
     on_unsafe_success,
     session_scope,
 )
+from wsgi_session.inspector import Inspector
+from wsgi_session.observe import Recorder, is_local
+from wsgi_session.opentelemetry import annotate_span
 
 
 class Base(DeclarativeBase):
@@ -87,3 +90,11 @@ def middlewares(app: WSGIApplication, engine: Engine, start_response: StartRespo
     assert_type(current_environ(), WSGIEnvironment)
     with_session: Session = current_environ()["sqlalchemy.session"]
     with_session.commit()
+
+
+def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
+    """A recorder takes the hooks that there are, and its inspector is an application."""
+    recorder = Recorder(statements=True, server_timing=is_local, on_begin=annotate_span, on_finish=print)
+    assert_type(is_local(environ), bool)
+    assert_type(Recorder(server_timing=True).clear(), None)
+    return Inspector(recorder, allow=is_local)

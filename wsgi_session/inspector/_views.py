@@ -27,7 +27,7 @@ ORDERS: dict[str, Callable[[RequestRecord], float]] = {
     "statements": lambda record: record.statement_count,
     "findings": lambda record: len(record.findings),
 }
-"""By what requests can be sorted; the most comes first."""
+"""By what requests can be sorted; the most comes first, and of equals the newest."""
 
 Query = Mapping[str, str]
 
@@ -49,9 +49,9 @@ def view_of(path: str, query: Query, recorder: Recorder) -> View | None:
 
 def _requests(query: Query, recorder: Recorder) -> View:
     """Show the latest requests."""
-    sort = query.get("sort", "newest")
-    sort = sort if sort in ORDERS else "newest"
-    records = sorted(recorder.records, key=ORDERS[sort], reverse=True)
+    sort = query["sort"] if query.get("sort") in ORDERS else "newest"
+    order = ORDERS[sort]
+    records = sorted(recorder.records, key=lambda record: (order(record), record.number), reverse=True)
     requests = cut(records, _number(query, "part"), REQUESTS)
     return View("requests", {"requests": requests, "sort": sort, "gauges": recorder.gauges()})
 
