@@ -20,8 +20,6 @@ def is_local(environ: WSGIEnvironment) -> bool:
 
     Its address is one of the loopback, its Host is a name of that, which another site's name that was bound to the
     address is not (DNS rebinding), and it has no header that proxies add. Through a Unix socket nobody is local.
-
-    .. versionadded:: 0.1
     """
     return (
         _is_loopback(environ.get("REMOTE_ADDR", ""))

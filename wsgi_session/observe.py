@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from . import _fork, _pools, _statements
 from ._callers import Callers
@@ -45,6 +45,9 @@ __all__ = [
     "Statement",
     "is_local",
 ]
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 requests_log: Logger = getLogger("wsgi_session.requests")
 """The log of requests: INFO for one with findings, DEBUG for the others."""
@@ -252,17 +255,9 @@ class Recorder:
         number, kept = next(self._numbers), self._max_statements
         recording = Recording(scope, self._callers, number=number, statements=self._with_statements, max_kept=kept)
         self._live[id(recording)] = recording
-        asked = None if self._on_begin is None else self._asked(self._on_begin, environ)
+        asked = None if self._on_begin is None else _told(self._on_begin, environ)
         scope.add_hook(partial(self._finish, recording, asked))
         return recording
-
-    def _asked(self, hook: BeginHook, environ: WSGIEnvironment) -> RecordHook | None:
-        """Ask the hook at the beginning who is to be told at the end."""
-        try:
-            return hook(environ)
-        except Exception:
-            log.exception("The hook %r of a recorder has failed.", hook)
-            return None
 
     @contained
     def _tells_timing(self, environ: WSGIEnvironment) -> bool:
@@ -279,13 +274,16 @@ class Recorder:
         requests_log.log(INFO if record.findings else DEBUG, "%s", record)
         for hook in (asked, self._on_finish):
             if hook is not None:
-                self._tell(hook, record)
+                _told(hook, record)
 
-    def _tell(self, hook: RecordHook, record: RequestRecord) -> None:
-        try:
-            hook(record)
-        except Exception:
-            log.exception("The hook %r of a recorder has failed.", hook)
+
+def _told(hook: Callable[[A], R], what: A) -> R | None:
+    """Tell *hook*, and return its answer; None if it fails."""
+    try:
+        return hook(what)
+    except Exception:
+        log.exception("The hook %r of a recorder has failed.", hook)
+        return None
 
 
 def _live(recording: Recording, now: float) -> LiveRequest:

@@ -38,8 +38,6 @@ def annotate_span(_environ: WSGIEnvironment, /) -> RecordHook | None:
 
     Returns:
         The hook; None where no span is recorded.
-
-    .. versionadded:: 0.1
     """
     span = trace.get_current_span()
     return partial(_annotate, span) if span.is_recording() else None

@@ -34,8 +34,6 @@ class Inspector:
     keeps none.
 
     It answers GET, and POST at ``/clear``, from a page of its own alone; ``?format=json`` has each page as JSON.
-
-    .. versionadded:: 0.1
     """
 
     def __init__(self, recorder: Recorder, *, allow: Callable[[WSGIEnvironment], bool] = is_local) -> None:
