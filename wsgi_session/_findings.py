@@ -24,6 +24,8 @@ Key: TypeAlias = Callable[[Statement], Hashable]
 
 def find(record: RequestRecord) -> tuple[Finding, ...]:
     """Return what is worth a word in *record*, the worst first."""
+    if not record.statements:
+        return tuple(_of_connections(record))
     sound = [one for one in record.statements if one.error is None]
     return (
         *_of_connections(record),

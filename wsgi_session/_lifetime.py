@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +61,7 @@ class Lifetime(Scope):
         "_was_dropped",
         "environ",
         "outer",
+        "recording",
         "session",
         "shadowed",
         "terms",
@@ -70,6 +71,9 @@ class Lifetime(Scope):
 
     outer: Lifetime | None
     """The nearest scope that had not ended when this one was opened."""
+
+    recording: object
+    """What is noted of it, if it is; not set otherwise, as `_was_dropped`."""
 
     session: Any
     """The session of the registry that it was opened for."""
@@ -271,11 +275,11 @@ class Lifetime(Scope):
         self._may_warn = False
         if self._state in (State.OPEN, State.DOOMED, State.SETTLING):
             self._state = State.ROLLED_BACK
-        with ExitStack() as stack:
-            for session in self._built():
-                hooks.forget(session)
-                if session.in_transaction():
-                    stack.callback(_transaction.abandon if _is_fatal(error) else _transaction.roll_back, session)
+        built = list(self._built())
+        for session in built:
+            hooks.forget(session)
+        undo = _transaction.abandon if _is_fatal(error) else _transaction.roll_back
+        _call_each(partial(undo, session) for session in reversed(built) if session.in_transaction())
 
     def finish_transactions(self) -> None:
         """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
@@ -324,7 +328,7 @@ class Lifetime(Scope):
         token = None if innermost.get() is self else innermost.set(self)
         try:
             if self._hooks or self._others:
-                self._end_each(error)
+                _call_each(self._endings(error))
             else:
                 _end_session(self.terms.source, self.session, error)
         finally:
@@ -332,12 +336,11 @@ class Lifetime(Scope):
             if token is not None:
                 innermost.reset(token)
 
-    def _end_each(self, error: BaseException | None) -> None:
-        with ExitStack() as stack:
-            for hook in reversed(self._hooks):
-                stack.callback(self._run, hook)
-            for source, session in self._sessions():
-                stack.callback(_end_session, source, session, error)
+    def _endings(self, error: BaseException | None) -> Iterator[Callable[[], object]]:
+        for source, session in reversed([*self._sessions()]):
+            yield partial(_end_session, source, session, error)
+        for hook in self._hooks:
+            yield partial(self._run, hook)
 
     def _is_doomed(self) -> bool:
         return self._state is _DOOMED
@@ -405,6 +408,19 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     if scope is not None:
         scope.require_open()
         session.info[OF_SESSION] = scope
+
+
+def _call_each(calls: Iterator[Callable[[], object]]) -> None:
+    """Make all of *calls*, whatever they raise; the last error is raised, with the one before as its context.
+
+    As an `ExitStack` does, at a third of what that costs.
+    """
+    try:
+        for call in calls:
+            call()
+    except BaseException:
+        _call_each(calls)
+        raise
 
 
 def _commit_after(committed: list[Session], session: Session) -> list[Exception]:

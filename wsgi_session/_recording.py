@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from . import _wsgi
 from ._findings import find
@@ -75,7 +75,7 @@ class Recording:
         self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
         self.what = _wsgi.method_and_path(environ)
-        _of_scopes[scope] = self
+        scope.recording = self
 
     def noting(self, start_response: StartResponse) -> StartResponse:
         """Return a *start_response* whose status is noted."""
@@ -154,7 +154,6 @@ class Recording:
 
 
 _MAX_ERRORS = 20
-_of_scopes: WeakKeyDictionary[Lifetime, Recording] = WeakKeyDictionary()
 
 
 def current() -> Recording | None:
@@ -170,7 +169,7 @@ def of_session(session: Session) -> Recording | None:
 
 def _outwards(scope: Lifetime | None) -> Recording | None:
     while scope is not None:
-        recording = _of_scopes.get(scope)
+        recording: Recording | None = getattr(scope, "recording", None)
         if recording is not None and recording.is_open:
             return recording
         scope = scope.outer
