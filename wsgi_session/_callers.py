@@ -6,8 +6,7 @@ import os
 import sys
 import sysconfig
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any
+from types import CodeType, FrameType, TracebackType
 
 import sqlalchemy
 
@@ -29,13 +28,13 @@ class Callers:
     What is decided once for each file is whether it belongs to the application.
     """
 
-    __slots__ = ("_lines", "_names", "_skip")
+    __slots__ = ("_names", "_skip", "_templates")
 
     def __init__(self, skip: tuple[str, ...] = ()) -> None:
         """Take for the application what is not installed, except for files that have one of *skip* in their path."""
-        self._lines: dict[tuple[Any, int], str] = {}
         self._names: dict[str, str | None] = {}
         self._skip = skip
+        self._templates: dict[tuple[CodeType, int], str] = {}
 
     def line(self) -> str | None:
         """Return the innermost line of the application, such as ``"shop/views.py:29"``; None if none is running.
@@ -43,42 +42,47 @@ class Callers:
         Of a template it is the template's own line.
         """
         frame: FrameType | None = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        names = self._names
         while frame is not None:
-            code = frame.f_code
-            known = self._lines.get((code, frame.f_lineno))
-            if known is not None:
-                return known
-            if code.co_filename in _OUTERMOST:
+            filename = frame.f_code.co_filename
+            name = names[filename] if filename in names else self._named(filename)
+            if name is not None and (line := self._line_of(frame, name)):
+                return line
+            if filename in _OUTERMOST:
                 return None
-            if found := self._line_of(frame):
-                return self._remember(frame, found)
             frame = frame.f_back
         return None
 
-    def _remember(self, frame: FrameType, line: str) -> str:
-        if len(self._lines) >= _MAX_LINES:
-            self._lines.clear()
-        self._lines[frame.f_code, frame.f_lineno] = line
-        return line
-
-    def _line_of(self, frame: FrameType) -> str | None:
-        filename = frame.f_code.co_filename
-        try:
-            name = self._names[filename]
-        except KeyError:
-            name = self._names[filename] = self._name(filename)
-        if name is None and not filename.startswith("<template"):
-            return None
-        return _in_jinja2(frame) or _in_mako(frame) or (name and f"{name}:{frame.f_lineno}")
+    def _named(self, filename: str) -> str | None:
+        name = self._names[filename] = self._name(filename)
+        return name
 
     def _name(self, filename: str) -> str | None:
-        """Name a file of the application, by its path from the working directory where it is below it."""
+        """Name a file of the application, by its path from the working directory where it is below it.
+
+        Returns:
+            The name; empty for a template that has no file, None for what is not the application's.
+        """
+        if filename.startswith("<"):
+            return "" if filename.startswith("<template") else None
         path = os.path.abspath(filename)
-        if filename.startswith("<") or path.startswith(_OTHERS):
-            return None
-        if any(part in path for part in (*_INSTALLED, *self._skip)):
+        if path.startswith(_OTHERS) or any(part in path for part in (*_INSTALLED, *self._skip)):
             return None
         return _short(path)
+
+    def _line_of(self, frame: FrameType, name: str) -> str | None:
+        if "_template_uri" in frame.f_globals:
+            return self._in_mako(frame)
+        return _in_jinja2(frame) or (f"{name}:{frame.f_lineno}" if name else None)
+
+    def _in_mako(self, frame: FrameType) -> str:
+        """Return the line of a Mako template that is rendered in *frame*, which takes long to find out."""
+        key = frame.f_code, frame.f_lineno
+        if key not in self._templates:
+            if len(self._templates) >= _MAX_LINES:
+                self._templates.clear()
+            self._templates[key] = _line_in_mako(frame)
+        return self._templates[key]
 
 
 def _short(path: str) -> str:
@@ -96,10 +100,8 @@ def _in_jinja2(frame: FrameType) -> str | None:
     return f"{name}:{template.get_corresponding_lineno(frame.f_lineno)}"
 
 
-def _in_mako(frame: FrameType) -> str | None:
-    """Return the line of a Mako template that is rendered in *frame*, as Mako's own tracebacks do."""
-    if "_template_uri" not in frame.f_globals:
-        return None
+def _line_in_mako(frame: FrameType) -> str:
+    """Ask Mako itself, as its own tracebacks do."""
     from mako.exceptions import RichTraceback  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
 
     trace = TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
