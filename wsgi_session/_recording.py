@@ -181,9 +181,15 @@ def error_name(error: BaseException) -> str:
     cause: Any = getattr(error, "orig", None)
     if cause is None:
         return type(error).__name__
-    code = _first_of(cause, "sqlstate", "pgcode", "sqlite_errorname", "errno")
-    number = cause.args[0] if code is None and cause.args and isinstance(cause.args[0], int) else code
-    return f"{type(error).__name__}: {type(cause).__name__}" + ("" if number is None else f" {number}")
+    code = _code_of(cause)
+    return f"{type(error).__name__}: {type(cause).__name__}" + ("" if code is None else f" {code}")
+
+
+def _code_of(cause: BaseException) -> object:
+    """Return the number of a driver of MySQL's, whose SQLSTATE says little, or what another driver has for a code."""
+    if cause.args and isinstance(cause.args[0], int):
+        return cause.args[0]
+    return _first_of(cause, "sqlstate", "pgcode", "sqlite_errorname", "errno")
 
 
 def _first_of(error: object, *names: str) -> object:
