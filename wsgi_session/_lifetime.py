@@ -408,6 +408,9 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     if scope is not None:
         scope.require_open()
         session.info[OF_SESSION] = scope
+    if on_build:
+        for tell in on_build:
+            tell(session)
 
 
 def _call_each(calls: Iterator[Callable[[], object]]) -> None:
@@ -458,6 +461,10 @@ def _close(session: Session, error: BaseException | None) -> None:
 def _is_fatal(error: BaseException | None) -> bool:
     """Say whether *error* may have struck in the middle of a statement: a worker's timeout, a killed greenlet."""
     return error is not None and not isinstance(error, Exception | GeneratorExit)
+
+
+on_build: list[Callable[[Any], object]] = []
+"""Are called with each session that has been built, in a scope or for a thread."""
 
 
 def _with_sessions() -> list[Lifetime]:

@@ -169,9 +169,16 @@ class Callbacks:
             callback()
         except Exception as error:
             self.errors.append(error)
+        else:
+            for tell in on_run:
+                tell(callback)
         finally:
             if session.in_transaction():
                 _transaction.give_back(session)
+
+
+on_run: list[Callable[[Callable[[], object]], object]] = []
+"""Are called with each callback that has run and has not raised."""
 
 
 def _callbacks_of(session: Session) -> Callbacks:

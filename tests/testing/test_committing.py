@@ -1,0 +1,185 @@
+"""The committing block."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, insert, select, text
+from sqlalchemy.pool import StaticPool
+
+from tests.helpers import Base, Letter, Word, add_words, all_words, is_clean, request, words
+from tests.testing.application import registry_on, shop, text_of
+from tests.testing.test_isolated import on_all
+from wsgi_session.testing import IsolationError, committing
+
+ANY_NAME = ""
+
+
+@on_all
+def test_commits_are_real_and_deleted_afterwards(driver: str, engine_by: Callable[..., Engine]) -> None:
+    """Everybody sees what is committed, on any connection; afterwards the tables that were written to are empty."""
+    engine = engine_by(driver, pool_size=2)
+    Session = registry_on(engine)
+
+    with committing(database=ANY_NAME) as isolation:
+        session = isolation.session(Session)
+        session.add(Word(text="ada", letters=[Letter()]))
+        session.commit()
+        assert text_of(shop(Session), "POST", "/bob") == "ada,bob"
+        assert words(engine) == all_words(session) == ["ada", "bob"]
+
+    assert words(engine) == []
+    assert is_clean(engine)
+
+
+def test_threads_and_isolation_levels_are_allowed(new_engine: Callable[..., Engine]) -> None:
+    """A live server may answer in threads of its own, and a session may ask for a level."""
+    engine = new_engine(pool_size=3)
+    Session = registry_on(engine)
+
+    def serializable(session: Any) -> None:
+        session.rollback()
+        session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
+
+    with committing(database=ANY_NAME):
+        threads = [threading.Thread(target=request, args=(shop(Session), "POST", f"/{number}")) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        request(shop(Session, serializable))
+        assert sorted(words(engine)) == ["0", "1", "2"]
+
+    assert words(engine) == []
+
+
+def test_the_test_does_not_see_stale_attributes(new_engine: Callable[..., Engine]) -> None:
+    """What a request has changed, the test's objects show; what another thread does, they are to be told."""
+    Session = registry_on(new_engine(pool_size=2))
+
+    def shout(session: Any) -> None:
+        session.get_one(Word, 1).text += "!"
+
+    with committing(database=ANY_NAME) as isolation:
+        session = isolation.session(Session)
+        word = Word(id=1, text="ada")
+        session.add(word)
+        session.commit()
+        assert word.text == "ada"
+        request(shop(Session, shout), "POST", "/bob")
+        assert word.text == "ada!"
+        session.rollback()
+        thread = threading.Thread(target=request, args=(shop(Session, shout), "POST", "/bob"))
+        thread.start()
+        thread.join()
+        session.refresh(word)
+        assert word.text == "ada!!"
+
+
+def test_a_database_that_is_not_marked_is_refused(tmp_path: Path) -> None:
+    """Nothing is written to a database whose name does not say that it is for tests; its password is not shown."""
+    engine = create_engine(f"sqlite:///{tmp_path}/shop.db")
+    Base.metadata.create_all(engine)
+
+    with committing() as isolation:
+        with pytest.raises(IsolationError, match=r"shop\.db is not marked as a test's database"):
+            request(shop(registry_on(engine)), "POST", "/ada")
+        with pytest.raises(IsolationError):
+            isolation.check()
+
+    assert words(engine) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["shop_test.db", "test.db"])
+def test_a_database_whose_name_says_test_is_accepted(name: str, tmp_path: Path) -> None:
+    """The name of SQLite's is that of the file."""
+    engine = create_engine(f"sqlite:///{tmp_path}/{name}")
+    Base.metadata.create_all(engine)
+
+    with committing():
+        request(shop(registry_on(engine)), "POST", "/ada")
+        assert words(engine) == ["ada"]
+
+    assert words(engine) == []
+    engine.dispose()
+
+
+def test_a_database_in_memory_is_a_tests() -> None:
+    """It cannot be anything else."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+
+    with committing():
+        request(shop(registry_on(engine)), "POST", "/ada")
+
+    with engine.connect() as connection:
+        assert connection.scalars(select(Word)).all() == []
+    engine.dispose()
+
+
+def test_a_table_that_has_rows_is_not_written_to(engine: Engine) -> None:
+    """Rows that were there before cannot be told from the test's, and are not deleted."""
+    with engine.begin() as connection:
+        connection.execute(insert(Word).values(text="before"))
+
+    with committing(database=ANY_NAME) as isolation:
+        with pytest.raises(IsolationError, match=r"'word' .* had rows before"):
+            request(shop(registry_on(engine)), "POST", "/ada")
+        with pytest.raises(IsolationError):
+            isolation.check()
+
+    assert words(engine) == ["before"]
+
+
+def test_what_was_sent_as_text_is_deleted(engine: Engine) -> None:
+    """It may have written to any table that was empty."""
+    with committing(database=ANY_NAME), engine.begin() as connection:
+        connection.execute(insert(Word).values(id=1, text="ada"))
+        connection.execute(text("INSERT INTO letter (word_id) VALUES (1)"))
+        connection.execute(text("UPDATE letter SET word_id = 1"))
+
+    assert words(engine) == []
+    with engine.connect() as connection:
+        assert connection.execute(select(Letter)).all() == []
+
+
+def test_text_that_writes_to_a_table_with_rows_is_an_error(engine: Engine) -> None:
+    """It is seen when it has happened, and named; what was there is left alone."""
+    with engine.begin() as connection:
+        connection.execute(insert(Word).values(text="before"))
+
+    with pytest.raises(IsolationError, match=r"'word' .* had rows before"), committing(database=ANY_NAME):  # noqa: SIM117
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO word (text) VALUES ('ada')"))
+
+    assert words(engine) == ["before", "ada"]
+
+
+def test_text_beside_a_table_with_rows_is_none(engine: Engine) -> None:
+    """A table that has rows, and keeps them, is no concern."""
+    with engine.begin() as connection:
+        connection.execute(insert(Word).values(id=1, text="before"))
+
+    with committing(database=ANY_NAME), engine.begin() as connection:
+        connection.execute(text("INSERT INTO letter (word_id) VALUES (1)"))
+
+    assert words(engine) == ["before"]
+
+
+def test_savepoints_write_nothing(engine: Engine) -> None:
+    """A savepoint that is rolled back in the block is no commit."""
+    Session = registry_on(engine)
+
+    with committing(database=ANY_NAME) as isolation:
+        session = isolation.session(Session)
+        with session.begin_nested():
+            add_words(session, "ada")
+        session.commit()
+        assert all_words(session) == ["ada"]
+
+    assert words(engine) == []

@@ -1,0 +1,184 @@
+"""The isolation of a test: the sessions in it, and the test's own among them."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session, scoped_session
+
+from .. import _lazy, _lifetime, _transaction, hooks
+from .._lifetime import OF_SESSION
+from ..registry import adopt
+from ._leaks import LeakWatch
+from ._problems import Problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from sqlalchemy import Connection
+    from sqlalchemy.orm import SessionTransaction
+
+S = TypeVar("S", bound=Session)
+
+
+class Isolation(ABC):
+    """What a test does to databases, and what becomes of that.  Lives as long as its block.
+
+    There is one at a time in a process.
+    """
+
+    commits: list[Callable[[], object]]
+    """The callbacks of `on_commit` that have run, in order."""
+
+    sessions: list[Session]
+    """The test's own, in order."""
+
+    def __init__(self) -> None:
+        """Prepare a block."""
+        self.commits = []
+        self.sessions = []
+        self._built: list[Session] = []
+        self._stack = ExitStack()
+        self._thread = threading.get_ident()
+        self._leaks = LeakWatch()
+        self._problems = Problems()
+
+    def session(self, registry: scoped_session[S]) -> S:
+        """Make a session of the test's own, of the kind that *registry* makes; it is closed with the block.
+
+        Its objects are expired when a request has committed, and do not show what was. Commit it before a request that
+        is to see its changes.
+
+        Raises:
+            TypeError: If *registry* is no registry.
+        """
+        if not isinstance(registry, scoped_session):
+            raise TypeError(f"session() takes a registry, as session_scope() does, not {registry!r}.")
+        session: S = adopt(registry).source.make_now(None)
+        self.sessions.append(session)
+        return session
+
+    def check(self) -> None:
+        """Raise what the block has to complain of so far: leaks, and what would have fooled the test.
+
+        Raises:
+            IsolationError: If there is anything, that was not raised before.
+        """
+        for leak in self._leaks.leaks():
+            self._problems.note(leak)
+        self._problems.tell()
+
+    def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            RuntimeError: If there is a block already.
+        """
+        global _current
+        if _current is not None:
+            raise RuntimeError("There is a block of wsgi_session.testing already; they cannot be nested.")
+        _current = self
+        self._stack.callback(_forget_current)
+        self._leaks.start()
+        self._stack.callback(self._leaks.stop)
+        self._follow(_lifetime.on_build, self._on_build)
+        self._follow(hooks.on_run, self.commits.append)
+        for target, name, listener in [(Session, "after_begin", self._after_begin), *self._listeners()]:
+            event.listen(target, name, listener)
+            self._stack.callback(event.remove, target, name, listener)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the sessions, undo everything, and raise what would have fooled the test.
+
+        Raises:
+            IsolationError: If there is anything, and no error is on its way; it is given notes instead.
+        """
+        for leak in self._leaks.leaks():
+            self._problems.note(leak)
+        with self._stack:
+            self._stack.callback(self._undo)
+            for session in self._built:
+                if _lazy.is_built(session):
+                    self._stack.callback(_transaction.close, session)
+        self._problems.tell(error)
+
+    @abstractmethod
+    def _listeners(self) -> list[tuple[Any, str, Any]]:
+        """List the events of SQLAlchemy that are followed in the block, but for ``after_begin``."""
+
+    @abstractmethod
+    def _undo(self) -> None:
+        """Undo what was written; all sessions are closed."""
+
+    def _is_other_thread(self) -> bool:
+        return threading.get_ident() != self._thread
+
+    def _follow(self, followers: list[Any], tell: Any) -> None:
+        followers.append(tell)
+        self._stack.callback(followers.remove, tell)
+
+    def _on_build(self, session: Session) -> None:
+        self._built.append(session)
+        self._leaks.add(session)
+
+    def _after_begin(self, session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+        """Leave the connection of a session to that: it goes back with the scope, or with the block."""
+        if session in self._built:
+            self._leaks.disregard(connection.connection.dbapi_connection)
+
+    def _refresh_own(self, other: Session) -> None:
+        """Have the test's own sessions read anew what *other* may have changed."""
+        if self._is_other_thread():
+            return
+        for session in self.sessions:
+            if session is not other and not _transaction.changes(session):
+                _transaction.release(session)
+                session.expire_all()
+
+
+def is_of_root(session: Session) -> bool:
+    """Say whether an event of *session* is about its transaction, and not about a savepoint in it."""
+    return session.get_nested_transaction() is None
+
+
+def name_of(session: Session) -> str:
+    """Say whose *session* is."""
+    scope = session.info.get(OF_SESSION)
+    return "A session of the test's" if scope is None else f"The session of {scope!r}"
+
+
+def isolated_session() -> Session:
+    """Return the first session that the test has made in its block, for factories such as factory_boy's.
+
+    ::
+
+        class Meta:
+            model = User
+            sqlalchemy_session_factory = isolated_session
+
+    Raises:
+        RuntimeError: If there is no block, or no session in it yet.
+    """
+    if _current is None or not _current.sessions:
+        raise RuntimeError(
+            "The test has no session of its own here. Ask for the fixture 'wsgi_session',"
+            " or call 'session(registry)' of the block."
+        )
+    return _current.sessions[0]
+
+
+def _forget_current() -> None:
+    global _current
+    _current = None
+
+
+_current: Isolation | None = None
