@@ -20,7 +20,7 @@ from wsgi_session import RequestScopedSession
 
 from . import mariadb, postgresql
 from .helpers import Base, enforce_foreign_keys
-from .machine import SYSTEM
+from .machine import SYSTEM, hear_interrupts
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,6 +29,8 @@ _unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow
 settings.register_profile("short", _unhurried, max_examples=40)
 settings.register_profile("long", _unhurried, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+
+hear_interrupts()
 
 _must_run_all = os.environ.get("REQUIRE") == "all"
 

@@ -17,6 +17,7 @@ import venv
 from pathlib import Path
 
 from tests.documents import Command, NotAsShown, Reader, steps
+from tests.machine import hear_interrupts
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = ("README.md", "docs/tutorial.md")
@@ -25,6 +26,7 @@ PROGRAMS = ("make", "sh", "cat", "find", "ls", "mkdir", "rm", "touch")
 
 def main() -> int:
     """Follow the pages, and report each; the status is 1 if one does not show what happens."""
+    hear_interrupts()
     with tempfile.TemporaryDirectory(prefix="wsgi_session_newcomer_") as folder:
         home = Home(Path(folder))
         pages = [page for page in PAGES if (ROOT / page).exists()]
