@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from ._codes import mysql_code, sqlstate
 from .errors import PartialCommitError
 
 SQLSTATES = frozenset({"40001", "40P01"})
@@ -21,8 +22,6 @@ SQLITE_CODES = frozenset({5, 6})
 XAER_RMFAIL = 1399
 """MySQL's and MariaDB's for a command that does not go with the state of a two-phase transaction: a conflict has doomed
 it, and SQLAlchemy's rollback begins with ``XA END``.  Then the conflict is what the error was raised in."""
-
-MYSQL_DRIVERS = frozenset({"MySQLdb", "asyncmy", "aiomysql", "cymysql", "mariadb", "mysql", "pymysql"})
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -43,29 +42,14 @@ def is_retryable(error: BaseException) -> bool:
             return False
         if _asks_again(cause):
             return True
-        cause = cause.__context__ if _mysql_code(cause) == XAER_RMFAIL else cause.__cause__
+        cause = cause.__context__ if mysql_code(cause) == XAER_RMFAIL else cause.__cause__
     return False
 
 
 def _asks_again(error: Any) -> bool:
     """Judge an error of a driver: psycopg, psycopg2, asyncpg, pg8000; those of MySQL and MariaDB; sqlite3."""
     return (
-        _sqlstate(error) in SQLSTATES
-        or _mysql_code(error) in MYSQL_CODES
+        sqlstate(error) in SQLSTATES
+        or mysql_code(error) in MYSQL_CODES
         or getattr(error, "sqlite_errorcode", 0) & 0xFF in SQLITE_CODES
     )
-
-
-def _sqlstate(error: Any) -> str | None:
-    first = _first_argument(error)
-    of_pg8000 = first.get("C") if isinstance(first, dict) else None
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or of_pg8000
-
-
-def _mysql_code(error: Any) -> Any:
-    is_one = type(error).__module__.partition(".")[0] in MYSQL_DRIVERS
-    return getattr(error, "errno", _first_argument(error)) if is_one else None
-
-
-def _first_argument(error: Any) -> Any:
-    return error.args[0] if error.args else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from . import _wsgi
+from ._codes import code_of
 from ._findings import find
 from ._holds import Holds
 from ._lifetime import OF_SESSION, Lifetime, innermost
@@ -181,19 +182,8 @@ def error_name(error: BaseException) -> str:
     cause: Any = getattr(error, "orig", None)
     if cause is None:
         return type(error).__name__
-    code = _code_of(cause)
+    code = code_of(cause)
     return f"{type(error).__name__}: {type(cause).__name__}" + ("" if code is None else f" {code}")
-
-
-def _code_of(cause: BaseException) -> object:
-    """Return the number of a driver of MySQL's, whose SQLSTATE says little, or what another driver has for a code."""
-    if cause.args and isinstance(cause.args[0], int):
-        return cause.args[0]
-    return _first_of(cause, "sqlstate", "pgcode", "sqlite_errorname", "errno")
-
-
-def _first_of(error: object, *names: str) -> object:
-    return next((code for name in names if (code := getattr(error, name, None)) is not None), None)
 
 
 def _code(status: str | None) -> int | None:
