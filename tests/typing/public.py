@@ -24,7 +24,22 @@ from wsgi_session import (
     session_scope,
 )
 from wsgi_session.inspector import Inspector
-from wsgi_session.observe import Recorder, is_local
+from wsgi_session.observe import (
+    BeginHook,
+    Finding,
+    FindingKind,
+    Gauges,
+    Held,
+    LiveConnection,
+    LiveRequest,
+    Load,
+    PoolGauges,
+    Recorder,
+    RecordHook,
+    RequestRecord,
+    Statement,
+    is_local,
+)
 from wsgi_session.opentelemetry import annotate_span
 
 
@@ -98,3 +113,41 @@ def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     assert_type(is_local(environ), bool)
     assert_type(Recorder(server_timing=True).clear(), None)
     return Inspector(recorder, allow=is_local)
+
+
+def recorders(app: WSGIApplication, engine: Engine) -> None:
+    """What a recorder says has a type of its own, down to strings and numbers."""
+    recorder = Recorder(record_if=is_local, skip=["shop/repositories/"])
+    SessionMiddleware(app, engine, recorder=recorder)
+    assert_type(recorder.records, tuple[RequestRecord, ...])
+    assert_type(recorder.holders(), tuple[str, ...])
+    assert_type(recorder.watch(engine), None)
+    gauges = recorder.gauges()
+    assert_type(gauges, Gauges)
+    assert_type(gauges.pools, tuple[PoolGauges, ...])
+    for live in recorder.live():
+        assert_type(live, LiveRequest)
+        assert_type(live.waiting, float | None)
+        assert_type(live.connections, tuple[LiveConnection, ...])
+
+
+def records(record: RequestRecord) -> None:
+    """So has what a record is made of."""
+    assert_type(record.connections, tuple[Held, ...])
+    assert_type(record.statements, tuple[Statement, ...])
+    assert_type(record.statements[0].load, Load | None)
+    assert_type(record.findings, tuple[Finding, ...])
+    assert_type(record.findings[0].kind, FindingKind)
+    assert_type(record.uncommitted, Statement | None)
+
+
+def hooks_of_a_recorder() -> None:
+    """Any function that takes a record is a hook, also a method; one of the beginning returns such a one, or none."""
+    seen: list[RequestRecord] = []
+    on_finish: RecordHook = seen.append
+
+    def begin(environ: WSGIEnvironment) -> RecordHook | None:
+        return on_finish if is_local(environ) else None
+
+    on_begin: BeginHook = begin
+    Recorder(on_begin=on_begin, on_finish=on_finish)
