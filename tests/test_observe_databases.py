@@ -10,11 +10,12 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, insert, select, text, update
+from sqlalchemy import Engine, create_engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 
+from tests import mariadb, postgresql
 from tests.conflicts import Meeting, increment
 from tests.guarantees.test_all_databases import (
     cut,
@@ -340,8 +341,14 @@ def test_a_pool_that_keeps_nothing_has_gauges(engine: Engine, recorder: Recorder
     assert sum(outside) == 0
 
 
-@on_every_server
-def test_a_connection_that_is_cut_is_an_error_and_no_hold(engine: Engine, recorder: Recorder) -> None:
+@pytest.mark.parametrize(
+    "new_server",
+    [
+        pytest.param(postgresql.server, marks=pytest.mark.system("postgresql-server"), id="postgresql"),
+        pytest.param(mariadb.server, marks=pytest.mark.system("mariadb-server"), id="mariadb"),
+    ],
+)
+def test_a_connection_that_is_cut_is_an_error_and_no_hold(new_server: Any, recorder: Recorder) -> None:
     """Who is cut off by the server has an error, and from then on holds nothing."""
     after: list[LiveRequest] = []
 
@@ -351,7 +358,10 @@ def test_a_connection_that_is_cut_is_an_error_and_no_hold(engine: Engine, record
             session.execute(text("SELECT 1"))
         after.extend(recorder.live())
 
-    record = record_of(work, engine, recorder)
+    with new_server() as server:
+        engine = create_engine(server.url)
+        record = record_of(work, engine, recorder)
+        engine.dispose()
 
     (error,) = record.errors
     assert error.startswith("OperationalError: ")
