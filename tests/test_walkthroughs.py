@@ -61,3 +61,16 @@ def test_what_the_tutorial_builds_answers_a_browser(port: str, tmp_path: Path) -
             reader.follow(step)
         with urlopen(f"http://127.0.0.1:{port}/export") as answer:
             assert answer.read() == b"Invisible Cities\nMiddlemarch\n"
+
+
+def test_what_the_ini_file_says_commits_a_post(port: str, tmp_path: Path) -> None:
+    """Who follows the page of PasteDeploy has a server that keeps what is sent to it."""
+    url = f"http://127.0.0.1:{port}"
+
+    with Reader(tmp_path, environment_of(BINARIES, PORT=port)) as reader:
+        for step in steps_of("docs/paste.md"):
+            reader.follow(step)
+        with urlopen(url, data=b"bread") as answer:
+            assert answer.status == 200
+        with urlopen(url) as answer:
+            assert answer.read() == b"bread"
