@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, SessionTransaction
 
-CHECK = {"wsgi_session_check": True}
-"""The execution options of what this package sends for itself."""
+CHECK = "wsgi_session_check"
+"""The execution option of what this package sends for itself."""
 
 FIXED = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
 """The execution options that a connection can only be given before its transaction."""
@@ -100,7 +100,7 @@ class Enclosure:
         """
         if self.connection.dialect.name == "postgresql":
             with self.connection.begin_nested() as check:
-                self.connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE", execution_options=CHECK)
+                self.connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE", execution_options={CHECK: True})
                 check.rollback()  # which of them are deferred is as it was
         elif self._find_orphans() - self._orphans:
             cause = self.connection.dialect.loaded_dbapi.IntegrityError("FOREIGN KEY constraint failed")
@@ -141,7 +141,7 @@ class Enclosure:
         return frozenset(tuple(row) for row in self._ask("PRAGMA foreign_key_check"))
 
     def _ask(self, question: str) -> Any:
-        return self.connection.exec_driver_sql(question, execution_options=CHECK).all()
+        return self.connection.exec_driver_sql(question, execution_options={CHECK: True}).all()
 
 
 def _begin_on_sqlite(connection: Connection, undo: ExitStack) -> None:

@@ -80,9 +80,6 @@ class isolated(Isolation):  # noqa: N801
             attributes = object.__getattribute__(session, "__dict__")
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
-        for enclosure in self._enclosures.values():
-            if gone := enclosure.end():
-                self._problems.note(gone)
         for engine, problem in self._foreign:
             if self._is_known(engine):
                 self._problems.note(problem)
@@ -132,7 +129,13 @@ class isolated(Isolation):  # noqa: N801
         if _transaction.is_autocommit(connection):
             connection.close()
             self._problems.refuse(f"{engine.url!r} commits each statement by itself, which nothing can undo. {_REMEDY}")
-        return Enclosure(connection)
+        enclosure = Enclosure(connection)
+        self._stack.callback(self._end, enclosure)
+        return enclosure
+
+    def _end(self, enclosure: Enclosure) -> None:
+        if gone := enclosure.end():
+            self._problems.note(gone)
 
     def _make_way(self, enclosure: Enclosure, session: Session) -> None:
         """End what is still open of others before *session* begins: the savepoints of a connection are a stack."""
@@ -185,7 +188,7 @@ class isolated(Isolation):  # noqa: N801
         self, connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool
     ) -> None:
         enclosure = self._enclosure_around(connection)
-        if enclosure is None or context.execution_options.get(next(iter(CHECK))):
+        if enclosure is None or context.execution_options.get(CHECK):
             return
         if shape_of(statement, connection.dialect.name).kind not in _READS:
             for stay in enclosure.stays:
@@ -224,8 +227,8 @@ def _why_in_the_way(session: Session, other: Session) -> str:
     if scope is not None and scope.environ is not None:
         return never_closed(scope)
     return (
-        f"{name_of(session)} is in a transaction that has written, which {name_of(other)} would not see in production."
-        " Commit or roll back before."
+        f"{name_of(session)} is in a transaction that has written, or is a 'begin()' block. {name_of(other)} would not"
+        " see in production what it has done: commit or roll back before."
     )
 
 

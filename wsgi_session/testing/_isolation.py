@@ -64,15 +64,18 @@ class Isolation(ABC):
         self.sessions.append(session)
         return session
 
-    def check(self) -> None:
+    def check(self, error: BaseException | None = None) -> None:
         """Raise what the block has to complain of so far: leaks, and what would have fooled the test.
 
+        Args:
+            error: What is on its way already; it is given notes, and nothing is raised.
+
         Raises:
-            IsolationError: If there is anything, that was not raised before.
+            IsolationError: If there is anything that was not told before.
         """
         for leak in self._leaks.leaks():
             self._problems.note(leak)
-        self._problems.tell()
+        self._problems.tell(error)
 
     def __enter__(self) -> Self:
         """Begin.
@@ -141,7 +144,6 @@ class Isolation(ABC):
             return
         for session in self.sessions:
             if session is not other and not _transaction.changes(session):
-                _transaction.release(session)
                 session.expire_all()
 
 

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from tests.testing.application import shop
+from tests.words_application import shop
 from wsgi_session import RetryMiddleware, SessionMiddleware
 from wsgi_session.testing import registry_of
 

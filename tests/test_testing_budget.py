@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, insert
 
 from tests.helpers import Word, add_words, all_words, request
-from tests.testing.application import registry_on, shop
+from tests.words_application import registry_on, shop
 from wsgi_session.testing import StatementBudget, StatementBudgetError, isolated
 
 

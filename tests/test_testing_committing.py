@@ -12,8 +12,8 @@ from sqlalchemy import Engine, create_engine, insert, select, text
 from sqlalchemy.pool import StaticPool
 
 from tests.helpers import Base, Letter, Word, add_words, all_words, is_clean, request, words
-from tests.testing.application import registry_on, shop, text_of
-from tests.testing.test_isolated import on_all
+from tests.test_testing_isolated import on_all
+from tests.words_application import registry_on, shop, text_of
 from wsgi_session.testing import IsolationError, committing
 
 ANY_NAME = ""

@@ -16,7 +16,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
 from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, is_clean, orphan, request, words
-from tests.testing.application import registry_on, shop, text_of
+from tests.words_application import registry_on, shop, text_of
 from wsgi_session import RequestScopedSession, on_commit, session_scope
 from wsgi_session.testing import IsolationError, isolated, isolated_session
 
@@ -99,7 +99,7 @@ def test_direct_commit_on_an_engine_is_refused(driver: str, engine_by: Callable[
 
     with isolated() as isolation:
         all_words(isolation.session(Session))
-        with pytest.raises(IsolationError, match=r"committed outside .* at tests/testing/test_isolated.py:\d+"):
+        with pytest.raises(IsolationError, match=r"committed outside .* at tests/test_testing_isolated.py:\d+"):
             request(shop(Session, write_beside))
         with pytest.raises(IsolationError, match="committed outside"):
             isolation.check()
@@ -548,7 +548,7 @@ def test_a_connection_that_is_not_given_back_is_named(engine: Engine) -> None:
         kept.append(engine.connect())
 
     engine = create_engine(engine.url, poolclass=NullPool)
-    message = r"GET /take has taken a connection at tests/testing/test_isolated.py:\d+"
+    message = r"GET /take has taken a connection at tests/test_testing_isolated.py:\d+"
     with pytest.raises(IsolationError, match=message), isolated():
         request(shop(registry_on(engine), take), path="/take")
 

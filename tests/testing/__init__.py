@@ -1,1 +1,0 @@
-"""The tests of what tests are made with."""
