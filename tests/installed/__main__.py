@@ -49,6 +49,7 @@ class Place:
         """Make the environment, and copy what is run in it."""
         venv.create(folder / ".venv", with_pip=True)
         shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "examples" / "testing", folder / "examples" / "testing")
         shutil.copy(ROOT / "pyproject.toml", folder)
         return cls(folder)
 

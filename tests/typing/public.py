@@ -41,6 +41,7 @@ from wsgi_session.observe import (
     is_local,
 )
 from wsgi_session.opentelemetry import annotate_span
+from wsgi_session.testing import StatementBudget, committing, isolated, isolated_session, registry_of
 
 
 class Base(DeclarativeBase):
@@ -151,3 +152,15 @@ def hooks_of_a_recorder() -> None:
 
     on_begin: BeginHook = begin
     Recorder(on_begin=on_begin, on_finish=on_finish)
+
+
+def tests(app: WSGIApplication, registry: RequestScopedSession[Session]) -> None:
+    """A block makes sessions of the registry's kind."""
+    with isolated() as isolation, StatementBudget(at_most=1) as budget:
+        assert_type(isolation.session(registry), Session)
+        assert_type(isolation.commits, list[Callable[[], object]])
+        assert_type([one.line for one in budget.statements], list[str | None])
+    with committing(database="test") as real:
+        real.check()
+    assert_type(isolated_session(), Session)
+    session_scope(registry_of(app))
