@@ -40,7 +40,7 @@ def extras_of(wheel: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that has a virtual environment and copies of the tests.  Lives as long as the check."""
+    """A folder that has a virtual environment, and copies of the tests and examples.  Lives as long as the check."""
 
     folder: Path
 
@@ -48,9 +48,10 @@ class Place:
     def made_in(cls, folder: Path) -> Place:
         """Make the environment, and copy what is run in it."""
         venv.create(folder / ".venv", with_pip=True)
-        shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "examples" / "testing", folder / "examples" / "testing")
-        shutil.copy(ROOT / "pyproject.toml", folder)
+        for name in ("examples", "tests"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("demo.py", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
         return cls(folder)
 
     @property
