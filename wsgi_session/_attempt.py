@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, event
 
 from . import _transaction
-from ._log import log
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -140,20 +139,8 @@ def _on_release(connection: Connection, *_which: object) -> None:
 
 
 def _on_error(context: ExceptionContext) -> None:
-    """Note an error, and see to it that the next attempt does not find the transaction of a COMMIT that has failed."""
     for attempt in _attempts():
         attempt.fails(context)
-    if _current.get() is not None:
-        _roll_back_failed_commit(context)
-
-
-def _roll_back_failed_commit(context: ExceptionContext) -> None:
-    """Roll back on the driver's connection when COMMIT fails: SQLite leaves the transaction open then."""
-    if context.connection is not None and _is_failed_commit(context):
-        try:
-            context.connection.connection.rollback()
-        except Exception:  # the error that brought us here is the one to report
-            log.warning("The rollback after a failed COMMIT failed, too; ignored.", exc_info=True)
 
 
 def _is_failed_commit(context: ExceptionContext) -> bool:

@@ -201,15 +201,13 @@ def test_a_connection_of_the_users_survives(engine: Engine, error: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "logged"),
+    "block",
     [
-        pytest.param(lambda registry: session_scope(registry), "Exception during reset", id="in a block"),
-        pytest.param(lambda registry: retrying(registry), "rollback after a failed COMMIT failed", id="in an attempt"),
+        pytest.param(lambda registry: session_scope(registry), id="in a block"),
+        pytest.param(lambda registry: retrying(registry), id="in an attempt"),
     ],
 )
-def test_a_rollback_that_fails_after_a_failed_commit_is_logged(
-    block: Any, logged: str, engine: Engine, caplog: Any
-) -> None:
+def test_a_rollback_that_fails_after_a_failed_commit_is_logged(block: Any, engine: Engine, caplog: Any) -> None:
     """The error of COMMIT is the one that the caller sees, and the connection is not used again."""
     Session: Any = RequestScopedSession(sessionmaker(engine))
 
@@ -230,7 +228,7 @@ def test_a_rollback_that_fails_after_a_failed_commit_is_logged(
     with pytest.raises(DBAPIError, match="FOREIGN KEY"):
         fail()
 
-    assert logged in caplog.text
+    assert "Exception during reset" in caplog.text
     assert is_clean(stubborn)
     stubborn.dispose()
 

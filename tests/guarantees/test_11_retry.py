@@ -12,14 +12,14 @@ from wsgiref.util import FileWrapper
 from wsgiref.validate import validator
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, insert, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
 from tests.conflicts import Lock
-from tests.helpers import Exchange, add_words, all_words, answer, is_clean, new_environ, request, words
+from tests.helpers import Exchange, Letter, Word, add_words, all_words, answer, is_clean, new_environ, request, words
 from wsgi_session import (
     FailedAttempt,
     RetryMiddleware,
@@ -1076,3 +1076,20 @@ def test_what_cannot_be_a_job(Session: Any) -> None:
         retrying("registry")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="attempts=0"):
         retrying(Session, attempts=0)
+
+
+def test_the_next_attempt_does_not_find_a_failed_commit(Session: Any, engine: Engine) -> None:
+    """What a COMMIT has refused is gone, also from a connection that no session has ever had."""
+    rows = iter(["refused", "kept"])
+
+    @retrying(Session, wait=0, is_retryable=lambda error: True)
+    def write() -> None:
+        row = next(rows)
+        with engine.begin() as connection:
+            connection.execute(insert(Word), {"text": row})
+            if row == "refused":
+                connection.execute(insert(Letter), {"word_id": 12345})
+
+    write()
+
+    assert words(engine) == ["kept"]

@@ -18,7 +18,6 @@ class Fault:
 
 FAULTS = [
     Fault("no rollback after a failed COMMIT", 4, "_transaction", "        connection.rollback()", "        pass"),
-    Fault("an attempt begins in a failed COMMIT", 11, "_attempt", "context.connection.connection.rollback()", "pass"),
     Fault(
         "the connection is used again after a BaseException",
         4,
