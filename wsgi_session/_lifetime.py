@@ -408,9 +408,8 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     if scope is not None:
         scope.require_open()
         session.info[OF_SESSION] = scope
-    if on_build:
-        for tell in on_build:
-            tell(session)
+    for tell in on_build:
+        tell(session)
 
 
 def _call_each(calls: Iterator[Callable[[], object]]) -> None:
@@ -449,7 +448,7 @@ def _end_session(source: _lazy.SessionSource[Any], session: Session, error: Base
 def _close(session: Session, error: BaseException | None) -> None:
     info = session.info
     try:
-        if error is not None and _is_fatal(error):
+        if _is_fatal(error):
             _transaction.abandon(session)
     finally:
         try:

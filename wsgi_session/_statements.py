@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.orm import ORMExecuteState
 
+    from ._pools import PoolWatch
     from ._recording import Recording
     from ._transcript import Transcript
 
@@ -170,10 +171,11 @@ def _note(
     now = perf_counter()
     began = getattr(context, _BEGAN, now)
     shape = shape_of(statement, connection.dialect.name)
+    watch = _pools.watch(connection.engine)
     noted = Statement(
         at=began - recording.began,
         duration=now - began,
-        engine=_pools.watch(connection.engine).engine,
+        engine=watch.engine,
         kind=shape.kind,
         sql=shape.sql,
         rowcount=None if error else _rowcount(context),
@@ -183,7 +185,7 @@ def _note(
         is_many=_is_many(context),
         values=_hash_of((statement, parameters)),
         error=error,
-        held_at=_held_at(recording, connection),
+        held_at=_held_at(recording, watch, connection),
     )
     recording.transcript.add(noted)
     if shape.kind in _WRITES and error is None and not _transaction.is_autocommit(connection):
@@ -192,10 +194,11 @@ def _note(
 
 def _ending(recording: Recording, connection: Connection, kind: str) -> Statement:
     """Make what stands for a COMMIT or ROLLBACK that is about to be sent."""
+    watch = _pools.watch(connection.engine)
     return Statement(
         at=perf_counter() - recording.began,
         duration=0.0,
-        engine=_pools.watch(connection.engine).engine,
+        engine=watch.engine,
         kind=kind,
         sql=kind.upper(),
         rowcount=None,
@@ -205,12 +208,12 @@ def _ending(recording: Recording, connection: Connection, kind: str) -> Statemen
         is_many=False,
         values=None,
         error=None,
-        held_at=_held_at(recording, connection),
+        held_at=_held_at(recording, watch, connection),
     )
 
 
-def _held_at(recording: Recording, connection: Connection) -> float | None:
-    since = _pools.watch(connection.engine).held_since(connection)
+def _held_at(recording: Recording, watch: PoolWatch, connection: Connection) -> float | None:
+    since = watch.held_since(connection)
     return None if since is None else since - recording.began
 
 
