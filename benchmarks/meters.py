@@ -88,6 +88,13 @@ def compare(without: Callable[[], Calls], beside: Callable[[], Calls], times: di
         return {name: _cpu_time(first[name], second[name], times[name]) for name in times}
 
 
+def measure(call: Call, times: int) -> float:
+    """Measure what *call* costs alone, for one of its *times*, by the meter that this process runs under."""
+    with _collector_off():
+        folder = os.environ.get(_FOLDER)
+        return (instructions(call, times, Path(folder)) if folder else _nanoseconds(call, times)) / times
+
+
 def _counted(calls: Calls, times: dict[str, int], folder: Path) -> dict[str, float]:
     return {name: instructions(calls[name], often, folder) / often for name, often in times.items()}
 

@@ -2,23 +2,15 @@
 
     python -m benchmarks.recorder
 
-Instructions are counted by callgrind, each level in a process of its own, for listeners stay. It writes down what it
-has counted whenever the process calls ``getppid()``; the cyclic collector is off meanwhile. Without valgrind it is the
-CPU time in nanoseconds.
+Each level is measured in a process of its own, for listeners stay, by the meter that `meters.command` finds.
 """
 
 from __future__ import annotations
 
-import gc
 import io
-import os
-import re
-import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +20,8 @@ from sqlalchemy.pool import QueuePool
 
 from wsgi_session import SessionMiddleware
 from wsgi_session.observe import Recorder
+
+from .meters import command, description, measure
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -64,44 +58,24 @@ def request_of(level: str, statements: int) -> Callable[[int], None]:
     return ask
 
 
-def count(call: Callable[[int], None], folder: Path | None) -> float:
-    """Count what a call costs, for one of `TIMES`."""
-    call(100)
-    gc.collect()
-    gc.disable()
-    if folder is None:
-        began = time.process_time_ns()
-        call(TIMES)
-        return (time.process_time_ns() - began) / TIMES
-    os.getppid()
-    call(TIMES)
-    os.getppid()
-    last = max(folder.glob("counts.*"), key=lambda path: int(path.suffix[1:]))
-    return int(re.findall(r"^totals: (\d+)", last.read_text(), re.MULTILINE)[0]) / TIMES
-
-
-def measured(level: str, statements: int, valgrind: str | None) -> float:
-    """Count one case in a process of its own."""
+def measured(level: str, statements: int) -> float:
+    """Measure one case in a process of its own."""
     with TemporaryDirectory() as folder:
-        options = ["-q", "--tool=callgrind", f"--callgrind-out-file={folder}/counts", "--dump-before=getppid"]
-        meter = [valgrind, *options] if valgrind else []
-        here = [sys.executable, "-m", "benchmarks.recorder", level, str(statements), *([folder] if valgrind else [])]
-        run = subprocess.run(
-            [*meter, *here], check=True, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "0"}
-        )
-        return float(run.stdout)
+        run, environment = command([sys.executable, "-m", "benchmarks.recorder", level, str(statements)], folder)
+        return float(subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
 
 
 def main(*arguments: str) -> None:
     """Print a table; with arguments, one figure."""
     if arguments:
-        level, number, *folder = arguments
-        print(count(request_of(level, int(number)), Path(folder[0]) if folder else None))
+        ask = request_of(arguments[0], int(arguments[1]))
+        ask(100)
+        print(measure(ask, TIMES))
         return
-    valgrind = shutil.which("valgrind")
-    print(f"{'instructions' if valgrind else 'ns of CPU time':14}" + "".join(f"{level:>22}" for level in LEVELS))
+    print(description())
+    print(" " * 14 + "".join(f"{level:>22}" for level in LEVELS))
     for title, statements in STATEMENTS.items():
-        figures = [measured(level, statements, valgrind) for level in LEVELS]
+        figures = [measured(level, statements) for level in LEVELS]
         cells = [f"{figure:,.0f} ({figure / figures[0]:.2f})" for figure in figures]
         print(f"{title:14}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
 
