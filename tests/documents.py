@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import PIPE, STDOUT
+from typing import Any
 
 PORT = "8000"
 """The port that pages show; the variable ``PORT`` of a reader's environment may name another one."""
@@ -112,14 +113,7 @@ class Reader(ExitStack):
 
     def _run(self, line: str, shown: str) -> None:
         done = subprocess.run(
-            ["sh", "-c", line],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            text=True,
-            check=False,
+            ["sh", "-c", line], **self._in_folder(), stdout=PIPE, stderr=STDOUT, text=True, check=False
         )
         printed = self._with_port(done.stdout)
         if done.returncode or not is_as_shown(printed, shown):
@@ -129,13 +123,7 @@ class Reader(ExitStack):
         log = self._folder / "what_stays.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["sh", "-c", line],
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=STDOUT,
-                start_new_session=True,
+                ["sh", "-c", line], **self._in_folder(), stdout=output, stderr=STDOUT, start_new_session=True
             )
         self.callback(_end, process)
         until = time.monotonic() + self._patience
@@ -143,6 +131,9 @@ class Reader(ExitStack):
             if process.poll() is not None or time.monotonic() > until:
                 raise NotAsShown(line, shown, printed)
             time.sleep(0.05)
+
+    def _in_folder(self) -> dict[str, Any]:
+        return {"cwd": self._folder, "env": self._environment, "stdin": subprocess.DEVNULL}
 
     def _with_port(self, printed: str) -> str:
         return printed.replace(self._environment.get("PORT", PORT), PORT)
