@@ -7,6 +7,7 @@ what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from sqlalchemy import Connection
 
@@ -54,14 +55,14 @@ def changes(session: Session) -> str:
     """Describe what *session* would lose in a rollback, as far as it can be seen.
 
     Returns:
-        Such as ``"1 new, 2 changed, flushed changes"``; empty if there is nothing.
+        Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing.
     """
-    counted = {
-        "new": len(session.new),
-        "changed": sum(session.is_modified(instance) for instance in session.dirty),
-        "deleted": len(session.deleted),
+    found: dict[str, Collection[object]] = {
+        "new": session.new,
+        "changed": [instance for instance in session.dirty if session.is_modified(instance)],
+        "deleted": session.deleted,
     }
-    seen = [f"{number} {kind}" for kind, number in counted.items() if number]
+    seen = [each for kind, instances in found.items() if instances for each in _counted(kind, instances)]
     return ", ".join([*seen, "flushed changes"] if _has_flushed(session) else seen)
 
 
@@ -166,6 +167,12 @@ def _own_connections(transaction: SessionTransaction | None) -> list[Connection]
         return []
     entries = set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return [connection for connection, _, _, is_own in entries if is_own]
+
+
+def _counted(kind: str, instances: Collection[object]) -> list[str]:
+    """Count *instances* by their class; what is in them is nobody's business."""
+    counts = Counter(type(instance).__name__ for instance in instances)
+    return [f"{number} {kind} {name}" for name, number in sorted(counts.items())]
 
 
 def _has_flushed(session: Session) -> bool:

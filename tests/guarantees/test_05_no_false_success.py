@@ -15,6 +15,7 @@ from sqlalchemy.orm import sessionmaker
 
 from tests.helpers import (
     Exchange,
+    Letter,
     Word,
     add_words,
     all_words,
@@ -723,11 +724,11 @@ def rolls_a_savepoint_back(session: Any) -> None:
 
 
 LOSSES = {
-    leaves_new: "1 new",
+    leaves_new: "1 new Word",
     leaves_flushed: "flushed changes",
     leaves_flushed_in_a_released_savepoint: "flushed changes",
-    leaves_changed: "1 changed",
-    leaves_deleted: "1 deleted",
+    leaves_changed: "1 changed Word",
+    leaves_deleted: "1 deleted Word",
     leaves_nothing: None,
     rolls_back: None,
     rolls_a_savepoint_back: None,
@@ -765,6 +766,20 @@ def test_what_a_response_leaves_uncommitted(
         assert record.levelname == "WARNING"
         assert "GET /shelf\\n" in record.getMessage()
         assert LOSSES[act] in record.getMessage()
+
+
+def test_the_warning_names_the_classes_of_what_is_lost(Session: Any, caplog: Any) -> None:
+    """It counts the objects of each class, and shows nothing that is in them."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].add_all([Word(text="secret"), Letter(), Word(text="hidden")])
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session, commit=never), "POST", "/words")
+
+    [record] = caplog.records
+    assert record.getMessage().endswith(" leaves uncommitted, and so loses: 1 new Letter, 2 new Word.")
 
 
 def test_a_commit_by_a_rule_leaves_no_warning(Session: Any, engine: Engine, caplog: Any) -> None:

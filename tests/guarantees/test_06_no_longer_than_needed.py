@@ -306,7 +306,7 @@ def in_savepoint(session: Any) -> None:
     session.begin_nested()
 
 
-REFUSALS = {pending: "1 new", flushed: "flushed changes", begun: "session.begin", in_savepoint: "savepoint"}
+REFUSALS = {pending: "1 new Word", flushed: "flushed changes", begun: "session.begin", in_savepoint: "savepoint"}
 
 
 @pytest.mark.parametrize("act", REFUSALS, ids=lambda act: act.__name__)
