@@ -144,7 +144,7 @@ class Lifetime(Scope):
 
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
-        if not self.terms.settles:
+        if not self.terms.settles and not self.is_ended:
             raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
         if self.state not in (State.OPEN, State.DOOMED):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
@@ -284,6 +284,8 @@ class Lifetime(Scope):
     def finish_transactions(self) -> None:
         """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
         sessions = [session for session in self._built() if not _transaction.is_open_block(session)]
+        if not sessions:
+            return
         if self._may_warn:
             self._warn_of_losses(sessions)
         for session in sessions:
@@ -369,7 +371,7 @@ class Lifetime(Scope):
             return
         if losses:
             self._may_warn = False
-            log.warning("%r leaves uncommitted, and so loses: %s.", self, "; ".join(losses))
+            log.warning("%s leaves uncommitted, and so loses: %s.", repr(self), "; ".join(losses))
 
     def _run(self, hook: EndHook) -> None:
         try:

@@ -327,6 +327,22 @@ def test_doom_that_comes_too_late(Session: Any) -> None:
     assert "commits nothing" in errors[1]
 
 
+@pytest.mark.parametrize("commit", [None, on_success])
+def test_doom_of_a_scope_that_has_ended(Session: Any, commit: Any) -> None:
+    """It is too late, with a rule or without: there is nothing left to roll back."""
+    scopes: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        scopes.append(current_scope())
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session, commit=commit))
+
+    with pytest.raises(ScopeStateError, match="cannot be doomed any more"):
+        scopes[0].doom()
+
+
 def test_a_rule_that_dooms(Session: Any, engine: Engine) -> None:
     """A rule may doom the scope that it is asked about."""
 
@@ -779,7 +795,9 @@ def test_the_warning_names_the_classes_of_what_is_lost(Session: Any, caplog: Any
     request(SessionMiddleware(app, Session, commit=never), "POST", "/words")
 
     [record] = caplog.records
-    assert record.getMessage().endswith(" leaves uncommitted, and so loses: 1 new Letter, 2 new Word.")
+    assert record.getMessage() == (
+        "<Scope of POST /words, not committed> leaves uncommitted, and so loses: 1 new Letter, 2 new Word."
+    )
 
 
 def test_a_commit_by_a_rule_leaves_no_warning(Session: Any, engine: Engine, caplog: Any) -> None:
