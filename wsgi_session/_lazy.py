@@ -202,9 +202,12 @@ class SessionSource(Generic[S]):
         return True
 
     def _initialize(self, session: S, kw: dict[str, Any]) -> None:
-        """Have SQLAlchemy's own ``sessionmaker.__call__`` merge the arguments and fill in the session that is there."""
-        filling: Any = SimpleNamespace(kw=self.session_factory.kw, class_=session.__init__)  # type: ignore[attr-defined, misc]
-        sessionmaker.__call__(filling, **kw)
+        """Do as ``sessionmaker.__call__`` does, which merges the arguments, to the session that is there."""
+        own = self.session_factory.kw  # type: ignore[attr-defined]
+        if kw:
+            sessionmaker.__call__(SimpleNamespace(kw=own, class_=session.__init__), **kw)  # type: ignore[arg-type, misc]
+        else:
+            session.__init__(**own)  # type: ignore[misc]
 
     def _shape_of(self, real: type[S]) -> Shape[S]:
         if real not in self._shapes:
