@@ -42,6 +42,7 @@ intersphinx_mapping = {  # the same everywhere: nothing is fetched
 }
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # furo's own underlines names, as if they were links
 html_title = project
 html_static_path = ["static"]
 html_css_files = ["site.css"]
