@@ -84,6 +84,12 @@ def is_built(session: Session) -> bool:
     return not hasattr(type(session), FORM)
 
 
+def attributes_of(session: Session) -> dict[str, Any]:
+    """Return the ``__dict__`` of *session*, without touching it."""
+    attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
+    return attributes
+
+
 class Shape(Generic[S]):
     """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
 
@@ -155,7 +161,7 @@ class SessionSource(Generic[S]):
             session: The session.  If its ``__init__`` raises, it is unbuilt again.
             **kw: Arguments for the `sessionmaker`, beside its own.
         """
-        attributes = object.__getattribute__(session, "__dict__")
+        attributes = attributes_of(session)
         owner = attributes.pop(OWNER)
         written = attributes.copy()
         attributes.clear()
@@ -177,7 +183,7 @@ class SessionSource(Generic[S]):
         """
         if self.lazy is None:
             return False
-        object.__getattribute__(session, "__dict__").clear()
+        attributes_of(session).clear()
         object.__setattr__(session, "__class__", self.lazy.unbuilt)
         session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return True
@@ -185,8 +191,7 @@ class SessionSource(Generic[S]):
     def end(self, session: S) -> None:
         """Make of *session* one that refuses every use."""
         if not self.end_unbuilt(session):
-            shape = self.lazy or self._shape_of(type(session))
-            object.__setattr__(session, "__class__", shape.ended)
+            object.__setattr__(session, "__class__", self._shape_of(type(session)).ended)
 
     def end_unbuilt(self, session: S) -> bool:
         """Make of a *session* that was never touched one that refuses every use.

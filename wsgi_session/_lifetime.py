@@ -253,6 +253,7 @@ class Lifetime(Scope):
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
         except BaseException as error:
+            hooks.log_errors(errors)
             self.roll_back(error)
             raise
         self._state = State.COMMITTED
@@ -323,10 +324,15 @@ class Lifetime(Scope):
         self._state = State.ENDED
 
     def _end_all(self, error: BaseException | None) -> None:
-        """Close every session and run every hook, whatever the others raise, in the scope that has ended."""
-        if error is None and self._may_warn:
-            self._warn_of_losses(self._built())
-        self._state = _ENDED
+        """Warn, close every session and run every hook, whatever the others raise, in the scope that has ended."""
+        try:
+            if error is None and self._may_warn:
+                self._warn_of_losses(self._built())
+        finally:
+            self._state = _ENDED
+            self._end_sessions(error)
+
+    def _end_sessions(self, error: BaseException | None) -> None:
         token = None if innermost.get() is self else innermost.set(self)
         try:
             if self._hooks or self._others:
@@ -474,7 +480,7 @@ def _with_sessions() -> list[Lifetime]:
     SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
     built and gone again, would cost every request more than all else that it is charged for.
     """
-    found = [vars(session).get("info", {}).get(OF_SESSION) for session in list(_sessions.values())]
+    found = [_lazy.attributes_of(session).get("info", {}).get(OF_SESSION) for session in list(_sessions.values())]
     return [scope for scope in found if scope is not None]
 
 

@@ -67,6 +67,7 @@ class session_scope(Generic[S]):  # noqa: N801
         self._terms = Terms(adopt(registry).source, settles=commit)
         self._scope: Lifetime | None = None
         self._previous: Lifetime | None = None
+        self._was_over = False
 
     def __enter__(self) -> S:
         """Open the scope and return its session.
@@ -78,7 +79,8 @@ class session_scope(Generic[S]):  # noqa: N801
             raise RuntimeError(
                 "This session_scope() block is open already. Make another one with 'session_scope(...)'."
             )
-        self._previous = innermost.get()
+        self._previous = previous = innermost.get()
+        self._was_over = previous is not None and previous.is_ended
         self._scope = scope = Lifetime.opened(self._terms)
         innermost.set(scope)
         session: S = scope.session_of(self._terms.source)
@@ -89,7 +91,6 @@ class session_scope(Generic[S]):  # noqa: N801
     ) -> None:
         """Commit, or roll back if there was an error or the scope was doomed, and end the scope."""
         scope, self._scope = self._scope, None
-        previous, self._previous = self._previous, None
         assert scope is not None
         now = innermost.get()
         innermost.set(scope)
@@ -103,7 +104,23 @@ class session_scope(Generic[S]):  # noqa: N801
             try:
                 scope.end(error)
             finally:
-                innermost.set(nearest_open(previous if now is scope else now))
+                innermost.set(self._outside_of(scope, now))
+
+    def _outside_of(self, scope: Lifetime, now: Lifetime | None) -> Lifetime | None:
+        """Return the scope that is current when the block has been left.
+
+        It is the one that was current before, also an ended one, in a hook of whose end the block was. But blocks in
+        generators that run in turn are not left in the order in which they were entered: the current one may be of
+        another such block, which goes on, and the one before may have been left meanwhile, which goes outwards.
+
+        Args:
+            scope: The block's own.
+            now: The current one when it is left.
+        """
+        previous, self._previous = self._previous, None
+        if now is scope and self._was_over:
+            return previous
+        return nearest_open(previous if now is scope else now)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Wrap *function* in a block of its own for each call.

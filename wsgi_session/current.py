@@ -30,7 +30,7 @@ def current_scope() -> Scope:
     """
     scope = innermost.get()
     if scope is None:
-        raise no_scope()
+        raise no_session()
     return scope
 
 
@@ -45,13 +45,16 @@ def current_environ() -> WSGIEnvironment:
         if scope.environ is not None:
             return scope.environ
         scope = scope.outer
-    raise no_scope()
+    raise NoScopeError(
+        f"{_what_is_here('no request')}, so there is no environ. A request has one, if 'SessionMiddleware' wraps"
+        " the application; a block of 'session_scope' has none. (A thread that a request starts is outside of it.)"
+    )
 
 
-def no_scope() -> NoScopeError:
-    """Make the error for code that runs where no scope is open."""
+def no_session() -> NoScopeError:
+    """Make the error for code that runs where no scope is open, or only a block of another registry."""
     return NoScopeError(
-        "No scope is open here, so there is no session."
+        f"{_what_is_here('another registry')}, so there is no session."
         " Wrap the application in 'SessionMiddleware', or open one with 'with session_scope(...)'."
         " (A thread that a request starts is outside of it.)"
     )
@@ -76,3 +79,8 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
     if found is not None:
         found.require_open()
     return found
+
+
+def _what_is_here(owner: str) -> str:
+    scope = innermost.get()
+    return "No scope is open here" if scope is None else f"{scope!r} is {owner}'s"

@@ -95,7 +95,8 @@ class ScopeRegistry(ScopedRegistry[S]):
             return False
         if scope is not None:
             return _lazy.is_built(scope.session_of(self.source))
-        return hasattr(self._threads, "own")
+        own: ThreadSession[S] | None = getattr(self._threads, "own", None)
+        return own is not None and own.is_made
 
     def build(self, kw: dict[str, Any]) -> S:
         """Build the session that belongs here, which has not been touched yet, with arguments."""
@@ -132,7 +133,7 @@ class ScopeRegistry(ScopedRegistry[S]):
 
     def _of_thread(self) -> ThreadSession[S]:
         if self._threads is None:
-            raise current.no_scope()
+            raise current.no_session()
         try:
             own: ThreadSession[S] = self._threads.own
         except AttributeError:
@@ -149,6 +150,11 @@ class ThreadSession(Generic[S]):
         """Hold no session yet."""
         self._session: S | None = None
         _thread_sessions.add(self)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether there is a session: to make one may have failed, and in a child process there is none."""
+        return self._session is not None
 
     def session(self, source: _lazy.SessionSource[S], **kw: Any) -> S:
         """Return the session, made now if there is none."""

@@ -206,6 +206,7 @@ class _Request:
         self.body = RequestBody(environ, max_body=middleware.max_body, max_in_memory=middleware.max_in_memory)
         self._environ = environ
         self._middleware = middleware
+        self._number = 0  # of the attempt; that in the environ is for the application, which may write to it
         self._start_response = start_response
 
     def attempt(self, number: int) -> Iterable[bytes]:
@@ -214,6 +215,7 @@ class _Request:
         Raises:
             BaseException: What the application has raised, if that is final.
         """
+        self._number = number
         environ = self._environ | {
             "retry.attempt": number,
             "retry.attempts": self._middleware.policy.attempts,
@@ -235,7 +237,7 @@ class _Request:
         try:
             body = self._middleware.app(environ, start)
             begun = self._begun(body, attempt)
-            self._raise_conflict_of_page(environ, attempt, start)
+            self._raise_conflict_of_page(attempt, start)
         except BaseException as error:
             _wsgi.close_quietly(body)  # first, for it may commit
             instead = self._instead(error, environ, attempt, start) if isinstance(error, Exception) else None
@@ -253,14 +255,14 @@ class _Request:
         first = () if attempt.is_committed else tuple(itertools.islice(filter(None, chunks), 1))
         return _BegunBody(body, itertools.chain(first, chunks), self.body)
 
-    def _raise_conflict_of_page(self, environ: WSGIEnvironment, attempt: Attempt, start: HeldStart) -> None:
+    def _raise_conflict_of_page(self, attempt: Attempt, start: HeldStart) -> None:
         """Raise the conflict of which a framework has made a 500, if something is to come in its place."""
         policy, error = self._middleware.policy, attempt.last_error
         if not self._middleware.retry_responses or error is None or not policy.is_retryable(error):
             return
         if start.call is None or not start.call[0].startswith("500") or self._obstacle(attempt, start):
             return
-        if self._middleware.exhausted is not None or not policy.obstacle(environ["retry.attempt"]):
+        if self._middleware.exhausted is not None or not policy.obstacle(self._number):
             raise error
 
     def _instead(
@@ -270,7 +272,7 @@ class _Request:
         middleware = self._middleware
         is_conflict = middleware.policy.is_retryable(error)
         if is_conflict:
-            failed = middleware.policy.failed(environ["retry.attempt"], error, self._obstacle(attempt, start), environ)
+            failed = middleware.policy.failed(self._number, error, self._obstacle(attempt, start), environ)
             middleware.policy.tell(_wsgi.method_and_path(environ), failed)
             if failed.obstacle is None:
                 return _AGAIN

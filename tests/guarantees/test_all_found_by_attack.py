@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,12 +15,19 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.pool import NullPool
 
-from tests.helpers import Exchange, Word, add_words, answer, is_clean, orphan, request, words
+from tests.helpers import Exchange, Word, add_words, all_words, answer, is_clean, orphan, request, words
 from wsgi_session import (
     NoScopeError,
+    PartialCommitError,
     RequestScopedSession,
+    RetryMiddleware,
+    ScopeEndedError,
     SessionMiddleware,
+    State,
+    current_environ,
     current_scope,
+    never,
+    on_commit,
     on_success,
     on_unsafe_success,
     session_scope,
@@ -233,3 +242,213 @@ def test_an_iterator_of_the_bodys_own_cleans_up_before_the_end(Session: Any, eng
 
     assert words(engine) == ["cleaned up"]
     assert list(result) == []
+
+
+@pytest.mark.parametrize(("inner", "outer", "runs"), [(1, 3, 3), (3, 3, 9), (3, 1, 3)])
+def test_a_retry_around_another_one(inner: int, outer: int, runs: int) -> None:
+    """11: each of two that lie around each other counts its own attempts."""
+    ran: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        ran.append(environ["retry.attempt"])
+        if len(ran) > runs:
+            raise SystemExit("It does not end.")
+        raise LookupError
+
+    application: Any = app
+    for attempts in (inner, outer):
+        application = RetryMiddleware(application, attempts=attempts, wait=0, is_retryable=is_lookup_error)
+    with pytest.raises(LookupError):
+        request(application)
+
+    assert len(ran) == runs
+
+
+def is_lookup_error(error: BaseException) -> bool:
+    """Say that a `LookupError` is worth another attempt."""
+    return isinstance(error, LookupError)
+
+
+def test_a_callbacks_error_is_not_lost_with_a_later_commit(new_engine: Any, caplog: Any) -> None:
+    """12: what a callback of the first commit has raised is in the log when the second commit fails."""
+    own, other = (RequestScopedSession(sessionmaker(new_engine())) for _ in range(2))
+
+    def fails() -> None:
+        raise LookupError("the mail was not sent")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(other, "kept")
+        on_commit(other(), fails)
+        own.add(orphan())
+        answer(start_response)
+        return [b""]
+
+    with pytest.raises(PartialCommitError):
+        request(SessionMiddleware(app, own, commit=on_success), "POST")
+
+    assert "the mail was not sent" in caplog.text
+
+
+class Interrupting(TypeDecorator[str]):
+    """Is interrupted when it compares, as by a worker's timeout."""
+
+    impl = String
+    cache_ok = True
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        raise KeyboardInterrupt
+
+
+class Slow(OwnBase):
+    """A row whose changes take a while to be found."""
+
+    __tablename__ = "slow"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Interrupting)
+
+
+def test_an_interrupt_while_losses_are_looked_for(engine: Engine) -> None:
+    """3: a worker's timeout in the very last moment keeps no session, no connection and no hook from the end."""
+    OwnBase.metadata.create_all(engine)
+    Session = RequestScopedSession(sessionmaker(engine))
+    with session_scope(Session):
+        Session.add(Slow(id=1, text="x"))
+    ended: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        current_scope().on_end(ended.append)
+        answer(start_response)
+
+        def body() -> Iterator[bytes]:
+            row = Session.get_one(Slow, 1)
+            row.text = "y"
+            yield b"x"
+            assert row.text == "y"
+
+        return body()
+
+    exchange = Exchange(SessionMiddleware(app, Session, commit=never)).read()
+    with pytest.raises(KeyboardInterrupt):
+        exchange.close()
+
+    assert [scope.state for scope in ended] == [State.ENDED]
+    assert is_clean(engine)
+
+
+@pytest.mark.parametrize("outside", ["error", "thread"])
+def test_a_block_in_a_hook_leaves_the_ended_scope_current(outside: Any, engine: Engine) -> None:
+    """8: after a block in an end hook, the registry says as before it that the scope has ended."""
+    Session = RequestScopedSession(sessionmaker(engine), outside=outside)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return [b""]
+
+    def hook(scope: Any) -> None:
+        with session_scope(Session):
+            add_words(Session, "block")
+        with pytest.raises(ScopeEndedError):
+            Session()
+        ran.append(scope)
+
+    ran: list[Any] = []
+    middleware = SessionMiddleware(app, Session)
+    middleware.on_request_end(hook)
+    request(middleware)
+
+    assert len(ran) == 1
+    assert words(engine) == ["block"]
+
+
+def test_a_thread_whose_session_could_not_be_made() -> None:
+    """9: it has none, so the next call may have arguments."""
+    calls: list[dict[str, Any]] = []
+
+    def factory(**kw: Any) -> SQLAlchemySession:
+        calls.append(kw)
+        if len(calls) == 1:
+            raise LookupError("not configured yet")
+        return SQLAlchemySession(**kw)
+
+    Session: Any = RequestScopedSession(factory, outside="thread")  # type: ignore[arg-type]
+    with pytest.raises(LookupError):
+        Session()
+
+    assert Session(info={"key": "value"}).info == {"key": "value"}
+    Session.remove()
+
+
+def test_a_fork_builds_no_session(engine: Engine) -> None:
+    """13: a fork in a request whose session was removed, and so is untouched again, leaves it so."""
+    built: list[int] = []
+
+    class Counted(SQLAlchemySession):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            built.append(os.getpid())
+            super().__init__(*args, **kw)
+
+    Session = RequestScopedSession(sessionmaker(engine, class_=Counted))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        all_words(Session)
+        Session.remove()
+        if not (child := os.fork()):
+            os._exit(0)
+        os.waitpid(child, 0)
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+
+    assert built == [os.getpid()]
+
+
+class Slotted(SQLAlchemySession):
+    """A session whose instances have another layout."""
+
+    __slots__ = ("note",)
+
+
+class Finalized(SQLAlchemySession):
+    """A session with a finalizer that reads it."""
+
+    finalized: list[object] = []  # noqa: RUF012
+
+    def __del__(self) -> None:
+        self.finalized.append(self.bind)
+
+
+@pytest.mark.parametrize("session_class", [Slotted, Finalized])
+def test_a_session_that_was_put_into_the_registry(session_class: Any, Session: Any, engine: Engine) -> None:
+    """8: it ends as what it is, whatever the registry makes itself."""
+    Finalized.finalized.clear()
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = session_class(engine)
+        Session.registry.set(session)
+        all_words(Session)
+        if session_class is Slotted:
+            kept.append(session)
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+    gc.collect()
+
+    assert is_clean(engine)
+    for session in kept:
+        with pytest.raises(ScopeEndedError):
+            session.execute(text("SELECT 1"))
+    assert Finalized.finalized == [engine] * (session_class is Finalized)
+
+
+def test_a_block_of_another_registry_is_named(new_engine: Any) -> None:
+    """9: in a block that is not its own, a registry says so, and `current_environ` says that there is no request."""
+    A, B = (RequestScopedSession(sessionmaker(new_engine())) for _ in range(2))
+
+    with session_scope(A):
+        with pytest.raises(NoScopeError, match="<Scope of block, open> is another registry's"):
+            B()
+        with pytest.raises(NoScopeError, match="<Scope of block, open> is no request's"):
+            current_environ()

@@ -171,8 +171,8 @@ FAULTS = [
         "losses are not mentioned",
         5,
         "_lifetime",
-        '            log.warning("%r leaves uncommitted',
-        '            log.debug("%r leaves uncommitted',
+        '            log.warning("%s leaves uncommitted',
+        '            log.debug("%s leaves uncommitted',
     ),
     Fault(
         "a complete Content-Length gives nothing back",
@@ -223,14 +223,18 @@ FAULTS = [
         "an ended session can be used",
         8,
         "_lazy",
-        '        object.__setattr__(session, "__class__", shape.ended)',
-        "        pass",
+        '            object.__setattr__(session, "__class__", self._shape_of(type(session)).ended)',
+        "            pass",
     ),
     Fault(
         "an ended scope is skipped", 8, "current", "        found.require_open()", "        found = nearest_open(found)"
     ),
     Fault(
-        "no error outside", 9, "registry", "            raise current.no_scope()", "            return ThreadSession()"
+        "no error outside",
+        9,
+        "registry",
+        "            raise current.no_session()",
+        "            return ThreadSession()",
     ),
     Fault(
         "one failing hook keeps the others from running",
