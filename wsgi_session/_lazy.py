@@ -90,7 +90,7 @@ def attributes_of(session: Session) -> dict[str, Any]:
     return attributes
 
 
-class Shape(Generic[S]):
+class Forms(Generic[S]):
     """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
 
     __slots__ = ("ended", "real", "unbuilt")
@@ -113,9 +113,9 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_on_build", "_on_class", "_shapes", "lazy", "session_factory")
+    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "session_factory")
 
-    lazy: Shape[S] | None
+    forms: Forms[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
 
     def __init__(
@@ -131,19 +131,19 @@ class SessionSource(Generic[S]):
         self.session_factory: Callable[..., S] = session_factory
         self._on_class = on_class
         self._on_build = on_build
-        self._shapes: dict[type[S], Shape[S]] = {}
-        self.lazy = None
+        self._forms_of_classes: dict[type[S], Forms[S]] = {}
+        self.forms = None
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
             if _can_wait(session_factory):
-                self.lazy = self._shape_of(session_factory.class_)
+                self.forms = self._forms_of(session_factory.class_)
 
     def make(self, owner: object) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
-        lazy = self.lazy
-        if lazy is None:
+        forms = self.forms
+        if forms is None:
             return self.make_now(owner)
-        session = lazy.unbuilt()
+        session = forms.unbuilt()
         session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return session
 
@@ -165,7 +165,7 @@ class SessionSource(Generic[S]):
         owner = attributes.pop(OWNER)
         written = attributes.copy()
         attributes.clear()
-        session.__class__ = self.lazy.real  # type: ignore[union-attr]  # that of an unbuilt one
+        session.__class__ = self.forms.real  # type: ignore[union-attr]  # that of an unbuilt one
         try:
             self._initialize(session, kw)
             self._on_build(session, owner)
@@ -181,17 +181,17 @@ class SessionSource(Generic[S]):
         Returns:
             Whether that is possible for a session of its class.
         """
-        if self.lazy is None:
+        if self.forms is None:
             return False
         attributes_of(session).clear()
-        object.__setattr__(session, "__class__", self.lazy.unbuilt)
+        object.__setattr__(session, "__class__", self.forms.unbuilt)
         session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return True
 
     def end(self, session: S) -> None:
         """Make of *session* one that refuses every use."""
         if not self.end_unbuilt(session):
-            object.__setattr__(session, "__class__", self._shape_of(type(session)).ended)
+            object.__setattr__(session, "__class__", self._forms_of(type(session)).ended)
 
     def end_unbuilt(self, session: S) -> bool:
         """Make of a *session* that was never touched one that refuses every use.
@@ -199,11 +199,11 @@ class SessionSource(Generic[S]):
         Returns:
             Whether it was never touched; nothing has been done otherwise.
         """
-        lazy = self.lazy
-        if lazy is None or type(session) is not lazy.unbuilt:
+        forms = self.forms
+        if forms is None or type(session) is not forms.unbuilt:
             return False
         session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
-        session.__class__ = lazy.ended
+        session.__class__ = forms.ended
         return True
 
     def _initialize(self, session: S, kw: dict[str, Any]) -> None:
@@ -214,10 +214,10 @@ class SessionSource(Generic[S]):
         else:
             session.__init__(**own)  # type: ignore[misc]
 
-    def _shape_of(self, real: type[S]) -> Shape[S]:
-        if real not in self._shapes:
-            self._shapes[real] = Shape(real, self.build)
-        return self._shapes[real]
+    def _forms_of(self, real: type[S]) -> Forms[S]:
+        if real not in self._forms_of_classes:
+            self._forms_of_classes[real] = Forms(real, self.build)
+        return self._forms_of_classes[real]
 
 
 _BUILT_AT_ONCE = ("__new__", "__del__", "__getattribute__", "__setattr__", "__delattr__")

@@ -304,12 +304,12 @@ class Lifetime(Scope):
         """
         if self._state is _ENDED or self._generation != _fork.generation:
             return
-        if self._hooks or self._others or not self.terms.source.end_unbuilt(self.session):
+        if not self._hooks and not self._others and self.terms.source.end_unbuilt(self.session):
+            self._state = _ENDED  # most requests: there is nothing that could fail
+            if self.outer is not None:
+                self.outer = nearest_open(self.outer)
+        else:
             self._end_all(error)
-            return
-        self._state = _ENDED  # what most requests are: there is nothing that could fail
-        if self.outer is not None:
-            self.outer = nearest_open(self.outer)
 
     def drop(self) -> None:
         """End, for the server has dropped the response without closing it."""
@@ -336,7 +336,7 @@ class Lifetime(Scope):
         token = None if innermost.get() is self else innermost.set(self)
         try:
             if self._hooks or self._others:
-                _call_each(self._endings(error))
+                _call_each(self._end_steps(error))
             else:
                 _end_session(self.terms.source, self.session, error)
         finally:
@@ -344,7 +344,7 @@ class Lifetime(Scope):
             if token is not None:
                 innermost.reset(token)
 
-    def _endings(self, error: BaseException | None) -> Iterator[Callable[[], object]]:
+    def _end_steps(self, error: BaseException | None) -> Iterator[Callable[[], object]]:
         for source, session in reversed([*self._sessions()]):
             yield partial(_end_session, source, session, error)
         for hook in self._hooks:
@@ -388,8 +388,7 @@ class Lifetime(Scope):
     def _forget(self) -> None:
         self._hooks = ()
         self._others = ()
-        if self.outer is not None:
-            self.outer = nearest_open(self.outer)
+        self.outer = nearest_open(self.outer)
 
 
 innermost: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)

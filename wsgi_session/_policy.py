@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -80,7 +79,7 @@ class Policy:
         return "it was the last attempt" if number + 1 >= self.attempts else None
 
     def tell(self, what: str, failed: FailedAttempt) -> None:
-        """Tell of an attempt that has failed, and wait until it is time for the next.
+        """Tell of an attempt that has failed.
 
         Args:
             what: Has failed, for the log.
@@ -92,10 +91,8 @@ class Policy:
         )
         if self.on_failed_attempt is not None:
             self.on_failed_attempt(failed)
-        if failed.wait is not None:
-            time.sleep(failed.wait)
 
-    def failed(
+    def failed_attempt(
         self, number: int, error: BaseException, obstacle: str | None, environ: WSGIEnvironment | None = None
     ) -> FailedAttempt:
         """Make the record of an attempt that has failed."""

@@ -60,9 +60,10 @@ class RequestBody:
             read: Such as ``InputStream.read``, called with the input and the most that may be asked of it.
             size: How many bytes are wanted; -1 for no limit.
         """
-        left = -1 if self._length is None else max(0, self._length - self.size)
-        limit = max(size, left) if -1 in (size, left) else min(size, left)
-        chunk = read(self._source, limit) if limit else b""
+        if self._length is not None:
+            left = max(0, self._length - self.size)
+            size = left if size < 0 else min(size, left)
+        chunk = read(self._source, size) if size else b""
         self.size += len(chunk)
         if self.is_whole and self.size > self._max_body:
             self.is_whole = False

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 class HeldStart:
     """A ``start_response`` whose call is held back until it is let go.  Lives while the application refers to it."""
 
-    __slots__ = ("_exc_info", "_start_response", "_write", "_written", "call", "is_settled")
+    __slots__ = ("_exc_info", "_start_response", "_write", "_written", "call", "is_held")
 
     call: tuple[str, _wsgi.Headers] | None
     """What the application has called it with, the last time."""
 
-    is_settled: bool
-    """Whether it has been let go."""
+    is_held: bool
+    """Whether it has not been let go yet."""
 
     def __init__(self, start_response: StartResponse) -> None:
         """Hold back the call of *start_response*, which is the server's."""
         self.call = None
-        self.is_settled = False
+        self.is_held = True
         self._exc_info: ExcInfo | None = None
         self._start_response = start_response
         self._write: Callable[[bytes], object] | None = None
@@ -43,7 +43,7 @@ class HeldStart:
         self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """Take what the application wants to be sent (PEP 3333)."""
-        if self.is_settled:
+        if not self.is_held:
             return self._come_late(status, headers, exc_info)
         if self.call is not None and exc_info is None:
             raise AssertionError("start_response() was called a second time, without exc_info (PEP 3333).")
@@ -59,25 +59,25 @@ class HeldStart:
 
     def write(self, data: bytes) -> None:
         """Send *data* after settling, as PEP 3333 has it for ``write()``."""
-        if not self.is_settled:
-            self.settle()
+        if self.is_held:
+            self.let_go()
         if self._write is None:
             raise TypeError("This server's start_response() has not returned a write() callable.")
         self._write(data)
         self._written += len(data)
 
-    def settle_or_close(self, body: object) -> None:
+    def let_go_or_close(self, body: object) -> None:
         """Settle, if `write` has not; a body that is thrown away, because that failed, is closed (PEP 3333)."""
         try:
-            if not self.is_settled:
-                self.settle()
+            if self.is_held:
+                self.let_go()
         except BaseException:
             _wsgi.close_quietly(body)
             raise
 
-    def settle(self) -> None:
+    def let_go(self) -> None:
         """Let the headers go."""
-        self.is_settled = True
+        self.is_held = False
         call, exc_info = self.call, self._exc_info
         self._exc_info = None  # a traceback keeps frames alive
         self._carry_out(call, has_failed=exc_info is not None)
@@ -136,7 +136,7 @@ def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart)
     The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
     that completes the declared length.
     """
-    return counted_chunks(body, scope, start.missing) if start.is_settled else _awaited_chunks(body, scope, start)
+    return counted_chunks(body, scope, start.missing) if not start.is_held else _awaited_chunks(body, scope, start)
 
 
 def counted_chunks(chunks: Iterable[bytes], scope: Lifetime, missing: int | None) -> Iterable[bytes]:
@@ -181,8 +181,8 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart
         elif chunk:
             first = (chunk,)
             break
-    if not start.is_settled:
-        start.settle()
+    if start.is_held:
+        start.let_go()
     missing = start.missing
     del start
     yield from counted_chunks(chain(first, chunks), scope, missing)

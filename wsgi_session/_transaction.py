@@ -1,7 +1,7 @@
 """The transaction of one session: what it holds, and the ways to end it.
 
-Nothing here knows of requests. `watch` sees to it that a connection goes back to its pool in no transaction, and that
-what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
+Nothing here knows of requests. `listen_to` sees to it that a connection goes back to its pool in no transaction, and
+that what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
 
-_watched: WeakSet[type[Session]] = WeakSet()
+_listened_to: WeakSet[type[Session]] = WeakSet()
 
 
-def watch(session_class: type[Session]) -> None:
+def listen_to(session_class: type[Session]) -> None:
     """Listen to the sessions of *session_class*, if that has not been done yet."""
-    if session_class not in _watched:
-        _watched.add(session_class)
+    if session_class not in _listened_to:
+        _listened_to.add(session_class)
         event.listen(session_class, "after_begin", _after_begin)
         event.listen(session_class, "after_flush", _after_flush)
 
@@ -104,7 +104,7 @@ def refuse_open_block(session: Session) -> None:
 
 def roll_back(session: Session) -> None:
     """Roll *session* back; a failure is logged, and its connections are not used again."""
-    _ending(session, session.rollback)
+    _end_or_discard(session, session.rollback)
 
 
 def give_back(session: Session) -> None:
@@ -113,12 +113,12 @@ def give_back(session: Session) -> None:
         must_roll_back = why_not_release(session) is not None
     except Exception:  # a column type of the user's may fail to compare
         must_roll_back = True
-    _ending(session, session.rollback if must_roll_back else partial(release, session))
+    _end_or_discard(session, session.rollback if must_roll_back else partial(release, session))
 
 
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
-    _ending(session, session.close)
+    _end_or_discard(session, session.close)
 
 
 def abandon(session: Session) -> None:
@@ -144,7 +144,7 @@ def is_within(transaction: SessionTransaction | None, outer: SessionTransaction)
     return False
 
 
-def _ending(session: Session, end: Callable[[], object]) -> None:
+def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
     transaction = session.get_transaction()
     try:
         end()

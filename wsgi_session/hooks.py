@@ -205,7 +205,9 @@ def _after_transaction_create(session: Session, transaction: SessionTransaction)
 def _after_commit(session: Session) -> None:
     """Note which transaction has been committed; a savepoint that is released is one, too."""
     if callbacks := session.info.get(OF_SESSION):
-        callbacks.committed |= {session.get_nested_transaction() or session.get_transaction()} - {None}
+        transaction = session.get_nested_transaction() or session.get_transaction()
+        assert transaction is not None  # it is left afterwards
+        callbacks.committed.add(transaction)
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:

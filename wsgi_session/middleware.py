@@ -88,7 +88,7 @@ class SessionMiddleware:
             body = self.app(environ, start_response)
             if type(body) is list or _wsgi.is_finished(body, file_wrapper):
                 if held is not None:
-                    held.settle_or_close(body)
+                    held.let_go_or_close(body)
                 scope.end()
                 return body
             return _stepped(body, scope, held)
@@ -129,7 +129,7 @@ def _stepped(body: Iterable[bytes], scope: Lifetime, held: SettlingStart | None)
     """Return what the server gets for a body in which code of the application may still run."""
     is_iterable = _wsgi.is_iterable(body)
     if held is not None and (held.call is not None or not is_iterable):
-        held.settle_or_close(body)
+        held.let_go_or_close(body)
     if not is_iterable:
         _end_when_collected(body, scope)
         return body

@@ -59,7 +59,7 @@ class RequestScopedSession(scoped_session[S]):
         if not kw:
             return self._sessions()
         if self._sessions.has():
-            return super().__call__(**kw)
+            return super().__call__(**kw)  # SQLAlchemy's own refusal
         return self._sessions.build(kw)
 
 
@@ -76,7 +76,7 @@ class ScopeRegistry(ScopedRegistry[S]):
             with_threads: Whether each thread has a session of its own outside of scopes.
         """
         super().__init__(session_factory, current_scope)
-        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, _transaction.watch, note_built)
+        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, _transaction.listen_to, note_built)
         self._threads = threading.local() if with_threads else None
         _registries.add(self)
 
@@ -113,7 +113,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         if scope is None:
             self._of_thread().replace(obj)
         else:
-            _transaction.watch(type(obj))
+            _transaction.listen_to(type(obj))
             note_built(obj, scope)
             scope.replace(self.source, obj)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -185,10 +186,11 @@ def retrying(
                     except Exception as error:
                         if not policy.is_retryable(error):
                             raise
-                        failed = policy.failed(next(numbers), error, attempt.obstacle)
+                        failed = policy.failed_attempt(next(numbers), error, attempt.obstacle)
                         policy.tell(f"{function.__qualname__}()", failed)
-                        if failed.obstacle:
+                        if failed.wait is None:
                             raise
+                        time.sleep(failed.wait)
 
         return repeated
 
@@ -244,7 +246,7 @@ class _Request:
             if instead is None:
                 raise
             return instead
-        start.settle_or_close(body)
+        start.let_go_or_close(body)
         return begun
 
     def _begun(self, body: Iterable[bytes], attempt: Attempt) -> Iterable[bytes]:
@@ -272,11 +274,12 @@ class _Request:
         middleware = self._middleware
         is_conflict = middleware.policy.is_retryable(error)
         if is_conflict:
-            failed = middleware.policy.failed(self._number, error, self._obstacle(attempt, start), environ)
+            failed = middleware.policy.failed_attempt(self._number, error, self._obstacle(attempt, start), environ)
             middleware.policy.tell(_wsgi.method_and_path(environ), failed)
-            if failed.obstacle is None:
+            if failed.wait is not None:
+                time.sleep(failed.wait)
                 return _AGAIN
-        if middleware.exhausted is None or start.is_settled or attempt.is_committed:
+        if middleware.exhausted is None or not start.is_held or attempt.is_committed:
             return None
         if not is_conflict and not isinstance(error, PoolTimeoutError):
             return None
@@ -285,7 +288,7 @@ class _Request:
 
     def _obstacle(self, attempt: Attempt, start: HeldStart) -> str | None:
         """Say why this request cannot be repeated, or None."""
-        if start.is_settled:
+        if not start.is_held:
             return "some of the response was sent"
         if not self.body.is_whole:
             return "its request body is too long to be kept"

@@ -960,7 +960,7 @@ def test_the_wait_of_a_late_attempt() -> None:
     """It is bounded after any number of attempts."""
     policy = RetryMiddleware(fails_in_a_flush, attempts=5000).policy
 
-    wait = policy.failed(4000, ValueError(), None).wait
+    wait = policy.failed_attempt(4000, ValueError(), None).wait
 
     assert wait is not None
     assert wait <= 1

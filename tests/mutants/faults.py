@@ -209,7 +209,7 @@ FAULTS = [
         "sessions are built when the scope opens",
         6,
         "_lazy",
-        "        if lazy is None:\n            return self.make_now(owner)",
+        "        if forms is None:\n            return self.make_now(owner)",
         "        if True:\n            return self.make_now(owner)",
     ),
     Fault(
@@ -223,7 +223,7 @@ FAULTS = [
         "an ended session can be used",
         8,
         "_lazy",
-        '            object.__setattr__(session, "__class__", self._shape_of(type(session)).ended)',
+        '            object.__setattr__(session, "__class__", self._forms_of(type(session)).ended)',
         "            pass",
     ),
     Fault(
@@ -254,7 +254,7 @@ FAULTS = [
         "what was sent is sent again",
         11,
         "retry",
-        "        if start.is_settled:\n            return",
+        "        if not start.is_held:\n            return",
         "        if False:\n            return",
     ),
     Fault(
@@ -320,7 +320,7 @@ FAULTS = [
         "another try is offered for what is committed",
         11,
         "retry",
-        " or start.is_settled or attempt.is_committed:",
+        " or not start.is_held or attempt.is_committed:",
         ":",
     ),
     Fault(
