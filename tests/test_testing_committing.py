@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, insert, select, text
+from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Table, create_engine, func, insert, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from tests.helpers import Base, Letter, Word, add_words, all_words, is_clean, request, words
@@ -146,6 +147,36 @@ def test_what_was_sent_as_text_is_deleted(engine: Engine) -> None:
     assert words(engine) == []
     with engine.connect() as connection:
         assert connection.execute(select(Letter)).all() == []
+
+
+def test_rows_that_refer_to_others_are_deleted_before_these(engine: Engine) -> None:
+    """That one table was written to by its model and the other by text does not matter to their foreign keys."""
+    metadata = MetaData()
+    page = Table("a_page", metadata, Column("id", Integer, primary_key=True))
+    note = Table("b_note", metadata, Column("id", Integer, primary_key=True), Column("page_id", ForeignKey(page.c.id)))
+    metadata.create_all(engine)
+
+    with committing(database=ANY_NAME), engine.begin() as connection:
+        connection.execute(insert(note).values(id=1))
+        connection.execute(text("INSERT INTO a_page VALUES (1)"))
+        connection.execute(text("UPDATE b_note SET page_id = 1"))
+
+    with engine.connect() as connection:
+        assert [connection.scalar(select(func.count()).select_from(table)) for table in (page, note)] == [0, 0]
+
+
+def test_an_engine_that_fails_does_not_keep_the_others(new_engine: Callable[..., Engine]) -> None:
+    """Where rows cannot be deleted that is the error, and those on other engines are deleted all the same."""
+    engine, other = new_engine(), new_engine()
+
+    with pytest.raises(OperationalError, match="no such table"), committing(database=ANY_NAME):
+        for one in (engine, other):
+            with one.begin() as connection:
+                connection.execute(insert(Word).values(text="ada"))
+        with engine.begin() as connection:
+            connection.execute(text("DROP TABLE word"))
+
+    assert words(other) == []
 
 
 def test_text_that_writes_to_a_table_with_rows_is_an_error(engine: Engine) -> None:

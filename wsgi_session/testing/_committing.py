@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import ExitStack
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.orm import Session
-from sqlalchemy.schema import sort_tables
 
 from .._shapes import shape_of
 from ._budget import BOOKKEEPING
@@ -51,15 +51,17 @@ class committing(Isolation):  # noqa: N801
         ]
 
     def _undo(self) -> None:
-        for engine, tables in self._written.items():
-            with engine.begin() as connection:
-                for table in reversed(sort_tables(tables.values())):
-                    connection.execute(table.delete())
-        for engine, seeds in self._seeds.items():
-            with engine.connect() as connection:
-                for table, count in seeds.values():
-                    if _count(connection, table) != count:
-                        self._problems.note(self._why_not(engine, table))
+        with ExitStack() as stack:
+            for engine, seeds in self._seeds.items():
+                stack.callback(self._compare, engine, seeds)
+            for engine, tables in self._written.items():
+                stack.callback(_delete, engine, tables)
+
+    def _compare(self, engine: Engine, seeds: dict[str, tuple[Table, int]]) -> None:
+        with engine.connect() as connection:
+            for table, count in seeds.values():
+                if _count(connection, table) != count:
+                    self._problems.note(self._why_not(engine, table))
 
     def _after_commit(self, session: Session) -> None:
         if is_of_root(session):
@@ -115,6 +117,30 @@ class committing(Isolation):  # noqa: N801
             f"The table {table.fullname!r} of {engine.url!r} was written to, and had rows before the test, which this"
             " block cannot tell from those of the test. Make what the test needs in the block."
         )
+
+
+def _delete(engine: Engine, tables: dict[str, Table]) -> None:
+    with engine.begin() as connection:
+        for table in reversed(_sorted(tables)):
+            connection.execute(table.delete())
+
+
+def _sorted(tables: dict[str, Table]) -> list[Table]:
+    """Sort *tables* so that each comes after those that it refers to, where they do not refer to each other.
+
+    It goes by their names: some are the application's, others reflected, and SQLAlchemy sorts those of one `MetaData`.
+    """
+    left, found = dict(tables), list[Table]()
+
+    def add(name: str) -> None:
+        if (table := left.pop(name, None)) is not None:
+            for key in table.foreign_keys:
+                add(key.column.table.fullname)
+            found.append(table)
+
+    for name in tables:
+        add(name)
+    return found
 
 
 def _count(connection: Connection, table: Table) -> int:
