@@ -749,8 +749,8 @@ def test_loads_name_their_relationship(engine: Engine, recorder: Recorder) -> No
     ]
 
 
-def test_a_common_table_expression_is_what_comes_after_it(engine: Engine, recorder: Recorder) -> None:
-    """A statement that begins with WITH is of the kind of the statement after it."""
+def test_a_common_table_expression_is_what_it_does(engine: Engine, recorder: Recorder) -> None:
+    """A statement that begins with WITH is of the kind of what it writes, or a SELECT."""
 
     def work(session: SQLAlchemySession) -> None:
         session.execute(text("WITH one AS (SELECT 1) SELECT * FROM one"))

@@ -156,6 +156,17 @@ def test_savepoints_are_not_the_end(engine: Engine, recorder: Recorder) -> None:
     assert record.uncommitted is None
 
 
+@needs_postgresql
+def test_a_select_whose_with_writes_is_a_write(postgresql_engine: Engine, recorder: Recorder) -> None:
+    """What a common table expression has written, and nobody commits, is a finding as any other write."""
+    ada = text("WITH one AS (INSERT INTO word (text) VALUES ('ada') RETURNING id) SELECT id FROM one")
+
+    record = record_of(lambda session: session.execute(ada), postgresql_engine, recorder)
+
+    assert kinds(record) == ["insert", "rollback"]
+    assert [finding.kind for finding in record.findings] == [FindingKind.UNCOMMITTED]
+
+
 @on_every_database
 def test_lazy_loads_are_found(engine: Engine, recorder: Recorder) -> None:
     """An N+1 is found by its relationship, with the option that cures it."""

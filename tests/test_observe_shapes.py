@@ -45,6 +45,24 @@ def test_lists_and_pages_are_told(statement: str, is_one: bool) -> None:
     assert is_list_or_page(shape_of(statement, "sqlite").sql) is is_one
 
 
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("WITH a AS (SELECT 1) SELECT * FROM a", "select"),
+        ("WITH a AS (SELECT 1) DELETE FROM t WHERE b IN (SELECT * FROM a)", "delete"),
+        ("WITH a AS (WITH b AS (SELECT 1) SELECT * FROM b) UPDATE t SET c = 1", "update"),
+        ("with a as materialized (\n  insert into t values (1) returning b) select b from a", "insert"),
+        ("WITH a AS (/* 1 */ MERGE INTO t USING u ON b = c WHEN MATCHED THEN DELETE) SELECT * FROM a", "merge"),
+        ("WITH a AS (SELECT 'INSERT', t.update, t.\"delete\", last_update FROM t) SELECT * FROM a", "select"),
+        ("WITH a AS (SELECT b FROM t FOR UPDATE), c AS (SELECT b FROM t FOR NO KEY UPDATE) SELECT * FROM a", "select"),
+        ("WITH a AS (SELECT 1) TABLE a", "select"),
+    ],
+)
+def test_a_common_table_expression_that_writes_is_a_write(statement: str, kind: str) -> None:
+    """A WITH is of the kind of the first thing in it that writes; names, literals and locks are no writes."""
+    assert shape_of(statement, "postgresql").kind == kind
+
+
 def test_no_statement_is_no_kind() -> None:
     """A text without a word is of no kind."""
     assert shape_of("-- nothing", "sqlite").kind == ""

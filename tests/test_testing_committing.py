@@ -149,6 +149,36 @@ def test_what_was_sent_as_text_is_deleted(engine: Engine) -> None:
         assert connection.execute(select(Letter)).all() == []
 
 
+@pytest.mark.system("postgresql")
+def test_what_a_common_table_expression_writes_is_deleted(postgresql_engine: Engine) -> None:
+    """A SELECT may write by its WITH, and any statement to other tables than its own."""
+    word, letter = Base.metadata.tables["word"], Base.metadata.tables["letter"]
+    ada = insert(word).values(id=1, text="ada").returning(word.c.id).cte()
+
+    with committing(database=ANY_NAME), postgresql_engine.begin() as connection:
+        connection.execute(insert(letter).from_select(["word_id"], select(ada.c.id)))
+
+    assert words(postgresql_engine) == []
+
+    with committing(database=ANY_NAME), postgresql_engine.begin() as connection:
+        assert connection.scalar(select(ada.c.id)) == 1
+
+    assert words(postgresql_engine) == []
+
+
+@pytest.mark.system("postgresql")
+def test_a_common_table_expression_that_writes_is_refused_as_any_write(postgresql_engine: Engine) -> None:
+    """It does not get through to a database that is not marked as a test's; one that reads does."""
+    with committing(database="no such name") as isolation, postgresql_engine.connect() as connection:
+        assert connection.scalar(text("WITH one AS (SELECT 1 AS id FOR UPDATE) SELECT id FROM one")) == 1
+        with pytest.raises(IsolationError, match="is not marked as a test's database"):
+            connection.execute(text("WITH one AS (INSERT INTO word VALUES (1, 'ada') RETURNING id) SELECT id FROM one"))
+        with pytest.raises(IsolationError):
+            isolation.check()
+
+    assert words(postgresql_engine) == []
+
+
 def test_rows_that_refer_to_others_are_deleted_before_these(engine: Engine) -> None:
     """That one table was written to by its model and the other by text does not matter to their foreign keys."""
     metadata = MetaData()

@@ -480,6 +480,20 @@ def test_uncommitted_statements_of_the_test_are_refused(Session: Any) -> None:
             isolation.check()
 
 
+@pytest.mark.system("postgresql")
+def test_what_a_common_table_expression_has_written_is_not_ended_for_others(postgresql_engine: Engine) -> None:
+    """A SELECT whose WITH writes is a write, which a request that begins does not undo in silence."""
+    Session = registry_on(postgresql_engine)
+    ada = insert(Word.__table__).values(text="ada").returning(Word.id).cte()  # type: ignore[arg-type]
+
+    with isolated() as isolation:
+        isolation.session(Session).execute(select(ada.c.id))
+        with pytest.raises(IsolationError, match="is in a transaction that has written"):
+            request(shop(Session))
+        with pytest.raises(IsolationError):
+            isolation.check()
+
+
 def test_a_response_that_is_never_closed_is_named(Session: Any) -> None:
     """A response that is still open at the end of the block, or was dropped, fails it."""
     app = shop(Session, lambda session: iter(all_words(session)))

@@ -14,7 +14,7 @@ class Shape(NamedTuple):
     """The text, with ``?`` for every value and parameter."""
 
     kind: str
-    """Its first word in lower case, such as ``"select"``; for a ``WITH`` that of the statement after it."""
+    """Its first word in lower case, such as ``"select"``; for a ``WITH`` the first one that writes, or ``"select"``."""
 
 
 _VALUES = r"""
@@ -38,7 +38,12 @@ _list = re.compile(r"\bIN \(\s*\?(?:::[\w ]+)?(?:\s*,\s*\?(?:::[\w ]+)?)*\s*\)",
 _page = re.compile(r"\bORDER BY\b.*\b(?:LIMIT|FETCH)\b", re.IGNORECASE)
 _space = re.compile(r"\s+")
 _word = re.compile(r"[A-Za-z]+")
-_after_with = re.compile(r"\)\s*(SELECT|INSERT|UPDATE|DELETE|MERGE)\b", re.IGNORECASE)
+_write = re.compile(
+    r"""(?<!\bFOR\ )(?<!\bKEY\ )                       # not a lock: FOR UPDATE, FOR NO KEY UPDATE
+        (?<![."`])\b(INSERT|UPDATE|DELETE|MERGE)\b     # nor the name of a column
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 @lru_cache(maxsize=1024)
@@ -62,6 +67,7 @@ def _without_value(found: re.Match[str]) -> str:
 def _kind(sql: str) -> str:
     word = _word.search(sql)
     kind = word[0].lower() if word else ""
-    if kind == "with" and (after := _after_with.search(sql)):
-        return after[1].lower()
-    return kind
+    if kind != "with":
+        return kind
+    write = _write.search(sql)
+    return write[1].lower() if write else "select"

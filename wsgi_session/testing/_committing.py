@@ -73,9 +73,9 @@ class committing(Isolation):  # noqa: N801
         if shape_of(statement, connection.dialect.name).kind in _READS:
             return
         self._require_test_database(connection.engine)
-        table = getattr(context.compiled and context.compiled.statement, "table", None)
+        table = _only_table(context.compiled)
         with self._lock:
-            if isinstance(table, Table):
+            if table is not None:
                 self._write(connection, table)
             elif connection.engine not in self._seeds:
                 self._write_anywhere(connection)
@@ -117,6 +117,13 @@ class committing(Isolation):  # noqa: N801
             f"The table {table.fullname!r} of {engine.url!r} was written to, and had rows before the test, which this"
             " block cannot tell from those of the test. Make what the test needs in the block."
         )
+
+
+def _only_table(compiled: Any) -> Table | None:
+    """Return the one table that a statement writes to; None if that is not known, as of text, or if it has several."""
+    ctes = getattr(compiled, "ctes", None) or ()
+    table = getattr(compiled and compiled.statement, "table", None)
+    return table if isinstance(table, Table) and not any(cte.element.is_dml for cte in ctes) else None
 
 
 def _delete(engine: Engine, tables: dict[str, Table]) -> None:
