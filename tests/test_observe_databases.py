@@ -148,12 +148,15 @@ def test_savepoints_are_not_the_end(engine: Engine, recorder: Recorder) -> None:
     def work(session: Any) -> None:
         add_words(session, "kept")
         session.flush()
-        session.begin_nested().rollback()
+        savepoint = session.begin_nested()
+        session.execute(select(1))
+        savepoint.rollback()
 
     record = record_of(work, engine, recorder, commit=on_success)
 
     assert (record.commits, record.rollbacks) == (1, 0)
     assert record.uncommitted is None
+    assert not record.is_truncated
 
 
 @needs_postgresql

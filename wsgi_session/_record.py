@@ -179,8 +179,8 @@ class RequestRecord:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether there were more statements than are kept."""
-        return self.statement_count > len([one for one in self.statements if one.kind not in ENDINGS])
+        """Whether there were more statements than are kept, COMMIT and ROLLBACK among them."""
+        return self.statement_count + self.commits + self.rollbacks > len(self.statements)
 
     def __str__(self) -> str:
         """Say it in a line of the log."""
