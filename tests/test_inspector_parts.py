@@ -75,6 +75,7 @@ def test_what_was_sent_on_no_known_connection_is_seen() -> None:
         ({"kind": "select"}, "reading"),
         ({"kind": "insert"}, "writing"),
         ({"kind": "create"}, "writing"),
+        ({"kind": "savepoint"}, "reading"),
         ({"kind": "commit"}, "ending"),
         ({"kind": "rollback"}, "ending"),
         ({"kind": "select", "error": "OperationalError"}, "failed"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeAlias
 
 from ._record import Finding, FindingKind, RequestRecord, Statement
-from ._shapes import is_list_or_page
+from ._shapes import WRITES, is_list_or_page
 
 PARENTS = 3
 """From how many parents on lazy loads are an N+1; two are what a test with two rows trips over."""
@@ -89,7 +89,7 @@ def _writes(statements: list[Statement]) -> Iterator[Finding]:
     """Find a write that one line has sent again and again; those of one flush count once, those for many rows never."""
 
     def key(one: Statement) -> Hashable:
-        return one.kind in ("insert", "update", "delete") and not one.is_many and (one.sql, one.line)
+        return one.kind in WRITES and not one.is_many and (one.sql, one.line)
 
     for group in _groups(statements, key):
         turns = len({one.flush for one in group if one.flush}) + sum(one.flush is None for one in group)

@@ -191,9 +191,5 @@ class RequestRecord:
         return f"{self.method} {self.path} {self.status or '-'} {times}{idle}{found}"
 
 
-ENDINGS = ("commit", "rollback")
-"""The kinds of what ends a transaction."""
-
-
 def _ms(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"

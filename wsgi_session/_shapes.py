@@ -6,6 +6,18 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+ENDINGS = frozenset({"commit", "rollback"})
+"""The kinds of what ends a transaction, or a savepoint."""
+
+BOOKKEEPING = ENDINGS | {"begin", "pragma", "release", "savepoint", "set", "show"}
+"""The kinds of statements that hold transactions together and read or write nothing of the application's."""
+
+HARMLESS = BOOKKEEPING | {"explain", "select", "table", "values"}
+"""The kinds of statements that leave all rows as they are; what is not among them may write, as a CALL may."""
+
+WRITES = frozenset({"delete", "insert", "merge", "replace", "update"})
+"""The kinds of statements that are sure to write rows."""
+
 
 class Shape(NamedTuple):
     """What statements have in common that differ in their values alone."""

@@ -18,7 +18,7 @@ from . import _pools, _recording, _transaction
 from ._fault import contained
 from ._loads import load_of
 from ._record import Statement
-from ._shapes import shape_of
+from ._shapes import WRITES, shape_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -188,7 +188,7 @@ def _note(
         held_at=_held_at(recording, watch, connection),
     )
     recording.transcript.add(noted)
-    if shape.kind in _WRITES and error is None and not _transaction.is_autocommit(connection):
+    if shape.kind in WRITES and error is None and not _transaction.is_autocommit(connection):
         recording.transcript.write(noted, id(connection))
 
 
@@ -215,9 +215,6 @@ def _ending(recording: Recording, connection: Connection, kind: str) -> Statemen
 def _held_at(recording: Recording, watch: PoolWatch, connection: Connection) -> float | None:
     since = watch.held_since(connection)
     return None if since is None else since - recording.began
-
-
-_WRITES = ("insert", "update", "delete", "merge", "replace")
 
 
 def _rowcount(context: Any) -> int | None:

@@ -8,7 +8,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
-from .._record import ENDINGS
+from .._shapes import ENDINGS, HARMLESS
 
 if TYPE_CHECKING:
     from ..observe import Held, RequestRecord, Statement
@@ -124,7 +124,4 @@ def _kind(statement: Statement) -> str:
         return "failed"
     if statement.kind in ENDINGS:
         return "ending"
-    return "reading" if statement.kind in _READING else "writing"
-
-
-_READING = ("select", "show", "explain", "pragma", "values", "table")
+    return "reading" if statement.kind in HARMLESS else "writing"

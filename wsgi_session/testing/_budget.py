@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, event
 
 from .._callers import Callers
-from .._shapes import shape_of
+from .._shapes import BOOKKEEPING, shape_of
 from ..errors import WSGISessionError
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
-
-BOOKKEEPING = ("begin", "commit", "pragma", "release", "rollback", "savepoint", "set", "show")
-"""The kinds of statements that hold transactions together and read or write nothing of the application's."""
 
 
 class StatementBudgetError(WSGISessionError, AssertionError):

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.orm import Session
 
-from .._shapes import shape_of
-from ._budget import BOOKKEEPING
+from .._shapes import HARMLESS, shape_of
 from ._isolation import Isolation, is_of_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_READS = (*BOOKKEEPING, "select", "explain", "values")
 
 
 class committing(Isolation):  # noqa: N801
@@ -70,7 +67,7 @@ class committing(Isolation):  # noqa: N801
     def _before_execute(
         self, connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool
     ) -> None:
-        if shape_of(statement, connection.dialect.name).kind in _READS:
+        if shape_of(statement, connection.dialect.name).kind in HARMLESS:
             return
         self._require_test_database(connection.engine)
         table = _only_table(context.compiled)

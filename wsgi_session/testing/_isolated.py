@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from .. import _transaction
 from .._callers import Callers
 from .._lifetime import OF_SESSION
-from .._shapes import shape_of
+from .._shapes import HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED, Enclosure, Stay
 from ._isolation import Isolation, is_of_root, name_of
 from ._leaks import never_closed
@@ -20,8 +20,6 @@ from ._leaks import never_closed
 if TYPE_CHECKING:
     from sqlalchemy.orm import SessionTransaction
     from sqlalchemy.pool import Pool
-
-_READS = ("select", "show", "explain", "pragma", "set", "values", "savepoint", "release", "rollback")
 
 _SHADOWS = {"join_transaction_mode": "create_savepoint", "twophase": False}
 """What is otherwise for a session in an isolated block."""
@@ -190,7 +188,7 @@ class isolated(Isolation):  # noqa: N801
         enclosure = self._enclosure_around(connection)
         if enclosure is None or context.execution_options.get(CHECK):
             return
-        if shape_of(statement, connection.dialect.name).kind not in _READS:
+        if shape_of(statement, connection.dialect.name).kind not in HARMLESS:
             for stay in enclosure.stays:
                 stay.has_written = True
 
