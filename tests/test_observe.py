@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
@@ -42,6 +43,15 @@ SELECT = text("SELECT 1")
 def recorder() -> Recorder:
     """Return a recorder of statements."""
     return Recorder(statements=True)
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Have threads take turns as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def record_of(work: Callable[[Any], object], registry: Any, recorder: Recorder, **options: Any) -> RequestRecord:
@@ -562,6 +572,26 @@ def test_gauges_of_other_pools(new_engine: Any, recorder: Recorder, poolclass: A
     assert (after.open, after.out, after.peak) == (0 if poolclass is NullPool else 1, 0, 1)
     assert after.checkouts - before.checkouts == 1
     assert after.held > before.held
+
+
+def test_an_engine_that_threads_find_at_once_is_watched_once(recorder: Recorder, switching: None) -> None:
+    """The first requests of a process may begin at the same time; each pool has one line of gauges all the same."""
+    engines = [create_engine("sqlite://", logging_name=f"found at once {number}") for number in range(20)]
+    barrier = threading.Barrier(4)
+
+    def watch() -> None:
+        for engine in engines:
+            barrier.wait(20)
+            recorder.watch(engine)
+
+    threads = [threading.Thread(target=watch) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    names = [one.engine for one in recorder.gauges().pools if one.engine.startswith("found at once")]
+    assert names == [f"found at once {number}" for number in range(20)]
 
 
 def test_gauges_follow_an_engine_that_is_disposed_of(engine: Engine, recorder: Recorder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -87,7 +89,6 @@ class PoolWatch:
         for name in ("connect", "close", "checkin", "invalidate", "detach"):
             event.listen(engine.pool, name, contained(getattr(self, f"_on_{name}")))
         self._attach(engine.pool)
-        _members.add(self)
 
     def gauges(self) -> PoolGauges:
         """Read all numbers."""
@@ -225,10 +226,7 @@ class PoolWatch:
 def watch(engine: Engine) -> PoolWatch:
     """Watch the pool of *engine* from now on, and return what does."""
     found = _watches.get(engine.pool)
-    if found is None:
-        found = _watches[engine.pool] = PoolWatch(engine)
-        _known[:] = [known for known in _known if known() is not None] + [ref(found)]
-    return found
+    return _begin(engine) if found is None else found
 
 
 def gauges() -> tuple[PoolGauges, ...]:
@@ -243,6 +241,15 @@ def holders() -> tuple[str, ...]:
 
 def _all() -> list[PoolWatch]:
     return [found for known in list(_known) if (found := known()) is not None]
+
+
+def _begin(engine: Engine) -> PoolWatch:
+    with _beginning:
+        found = _watches.get(engine.pool)
+        if found is None:  # no other thread was faster
+            found = _watches[engine.pool] = PoolWatch(engine)
+            _known[:] = [known for known in _known if known() is not None] + [ref(found)]
+        return found
 
 
 def _holder(hold: Hold, now: float) -> str:
@@ -268,7 +275,16 @@ def _unbound(pool: Pool, name: str) -> Callable[[], Any]:
     return lambda: function(weakly())
 
 
+_beginning = threading.RLock()
+# A child must not inherit it from a thread that is not in it.
+os.register_at_fork(before=_beginning.acquire, after_in_child=_beginning.release, after_in_parent=_beginning.release)
+
 _callers = Callers()
+
 _known: list[ref[PoolWatch]] = []
+"""All watches, the oldest first; unlike those of a dictionary, they can be listed while other threads add some."""
+
 _watches: WeakKeyDictionary[Pool, PoolWatch] = WeakKeyDictionary()
-_members: _fork.Inheritance[PoolWatch] = _fork.Inheritance(PoolWatch.disown)
+"""The same by their pools, also those that came after the first; it keeps each alive as long as one of them is."""
+
+_inherited: _fork.Inheritance[PoolWatch] = _fork.Inheritance(PoolWatch.disown, _all)
