@@ -12,7 +12,7 @@ from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Table, cre
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
-from tests.helpers import Base, Letter, Word, add_words, all_words, is_clean, request, words
+from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, is_clean, request, words
 from tests.test_testing_isolated import on_all
 from tests.words_application import registry_on, shop, text_of
 from wsgi_session.testing import IsolationError, committing
@@ -207,6 +207,20 @@ def test_an_engine_that_fails_does_not_keep_the_others(new_engine: Callable[...,
             connection.execute(text("DROP TABLE word"))
 
     assert words(other) == []
+
+
+def test_rows_that_cannot_be_deleted_do_not_hide_the_problems(engine: Engine) -> None:
+    """The error that has kept the block from deleting them has what else there is to complain of as notes."""
+    Session = registry_on(engine)
+
+    with pytest.raises(OperationalError, match="no such table") as raised, committing(database=ANY_NAME) as isolation:
+        session = isolation.session(Session)
+        session.execute(text("DROP TABLE word"))
+        session.commit()
+        left = Exchange(shop(Session, lambda session: (str(session.connection()).encode() for _ in "x")), path="/left")
+        left.step()
+
+    assert "GET /left was never closed" in raised.value.__notes__[0]
 
 
 def test_text_that_writes_to_a_table_with_rows_is_an_error(engine: Engine) -> None:

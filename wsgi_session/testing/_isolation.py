@@ -73,8 +73,7 @@ class Isolation(ABC):
         Raises:
             IsolationError: If there is anything that was not told before.
         """
-        for leak in self._leaks.leaks():
-            self._problems.note(leak)
+        self._note_leaks()
         self._problems.tell(error)
 
     def __enter__(self) -> Self:
@@ -103,15 +102,19 @@ class Isolation(ABC):
         """End the sessions, undo everything, and raise what would have fooled the test.
 
         Raises:
-            IsolationError: If there is anything, and no error is on its way; it is given notes instead.
+            IsolationError: If there is anything, and no error is on its way; it is given notes instead, as is one
+                that has kept the block from undoing everything.
         """
-        for leak in self._leaks.leaks():
-            self._problems.note(leak)
-        with self._stack:
-            self._stack.callback(self._undo)
-            for session in self._built:
-                if _lazy.is_built(session):
-                    self._stack.callback(_transaction.close, session)
+        self._note_leaks()
+        try:
+            with self._stack:
+                self._stack.callback(self._undo)
+                for session in self._built:
+                    if _lazy.is_built(session):
+                        self._stack.callback(_transaction.close, session)
+        except BaseException as failure:
+            self._problems.tell(failure)
+            raise
         self._problems.tell(error)
 
     @abstractmethod
@@ -121,6 +124,10 @@ class Isolation(ABC):
     @abstractmethod
     def _undo(self) -> None:
         """Undo what was written; all sessions are closed."""
+
+    def _note_leaks(self) -> None:
+        for leak in self._leaks.leaks():
+            self._problems.note(leak)
 
     def _is_other_thread(self) -> bool:
         return threading.get_ident() != self._thread
