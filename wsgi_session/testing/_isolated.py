@@ -138,17 +138,22 @@ class isolated(Isolation):  # noqa: N801
     def _make_way(self, enclosure: Enclosure, session: Session) -> None:
         """End what is still open of others before *session* begins: the savepoints of a connection are a stack."""
         scope = session.info.get(OF_SESSION)
-        for other in self.sessions:
-            if scope is not None and other is not session and (lost := _transaction.changes(other)):
-                self._problems.refuse(
-                    f"{name_of(other)} has changes that are not committed ({lost}),"
-                    f" which {name_of(session)} would not see in production. Commit or roll back before."
-                )
+        if scope is not None:
+            self._refuse_changes(session)
         for stay in reversed(list(enclosure.stays)):
             if not stay.has_written and _transaction.why_not_release(stay.session) is None:
                 _transaction.release(stay.session)
             elif not _is_around(stay.session.info.get(OF_SESSION), scope):
                 self._problems.refuse(_why_in_the_way(stay.session, session))
+
+    def _refuse_changes(self, session: Session) -> None:
+        """Refuse changes of the test's own sessions that *session*, which is a request's, would not see."""
+        for own in self.sessions:
+            if lost := _transaction.changes(own):
+                self._problems.refuse(
+                    f"{name_of(own)} has changes that are not committed ({lost}),"
+                    f" which {name_of(session)} would not see in production. Commit or roll back before."
+                )
 
     def _after_begin(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         super()._after_begin(session, transaction, connection)
