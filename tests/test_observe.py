@@ -486,28 +486,43 @@ def test_a_hook_is_told(engine: Engine) -> None:
     assert recorder.gauges().finished == 1
 
 
-def test_a_failing_hook_harms_no_request(engine: Engine, caplog: Any) -> None:
-    """A callback that raises is logged."""
+@pytest.mark.parametrize("name", ["record_if", "on_begin", "on_finish", "server_timing"])
+def test_a_failing_function_of_the_users_harms_no_request(name: str, engine: Engine, caplog: Any) -> None:
+    """What a recorder was given to call, and raises, is logged by its name, and the request goes on."""
 
-    def fails(record: RequestRecord) -> None:
+    def fails(_of_the_request: Any) -> Any:
         raise ValueError("no")
 
-    record_of(lambda session: None, engine, Recorder(on_finish=fails))
+    recorder = Recorder(**{name: fails})  # type: ignore[arg-type]
+    app = SessionMiddleware(streams, engine, recorder=recorder)  # type: ignore[arg-type]
 
-    assert "of a recorder has failed" in caplog.text
+    assert request(app).body == b"....."
+    (logged,) = caplog.records
+    assert logged.getMessage() == f"The hook {fails!r} of a recorder has failed."
 
 
-def test_a_fault_is_logged_once_and_harms_no_request(engine: Engine, caplog: Any) -> None:
-    """What raises in the recorder itself, such as a `record_if`, is logged once, and the request goes on."""
+class Unspeakable(str):
+    """A value that has neither a hash nor a text."""
 
-    def fails(environ: Any) -> bool:
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Fail."""
         raise ValueError("no")
 
-    app = SessionMiddleware(streams, engine, recorder=Recorder(record_if=fails))  # type: ignore[arg-type]
+
+def test_a_fault_is_logged_once_and_harms_no_request(engine: Engine, recorder: Recorder, caplog: Any) -> None:
+    """What raises in the recorder itself, such as a value that cannot be told from others, is logged once."""
+    sent = []
+
+    def work(session: SQLAlchemySession) -> None:
+        sent.append(session.scalar(text("SELECT :word"), {"word": Unspeakable("ada")}))
+
     for _ in range(2):
-        assert request(app).body == b"....."
+        record_of(work, engine, recorder)
 
-    assert caplog.text.count("The recorder has failed in Recorder._begin()") == 1
+    assert sent == ["ada", "ada"]
+    assert caplog.text.count("The recorder has failed in _on_executed()") == 1
 
 
 def test_only_some_requests_are_recorded(engine: Engine) -> None:

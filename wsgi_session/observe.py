@@ -132,8 +132,8 @@ class Recorder:
         application = SessionMiddleware(application, Session, recorder=recorder)
 
     One recorder may serve several middlewares. Its records have strings and numbers alone, for it keeps no values, and
-    it sends nothing to a database. A fault in it is logged, once, and harms no request. It takes no lock: what reads it
-    may be called from a signal handler.
+    it sends nothing to a database. A fault in it is logged, once, and harms no request, nor does one in a function that
+    it was given, which is logged each time. It takes no lock: what reads it may be called from a signal handler.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class Recorder:
 
     @contained
     def _begin(self, environ: WSGIEnvironment) -> Recording | None:
-        if self._record_if is not None and not self._record_if(environ):
+        if self._record_if is not None and not _told(self._record_if, environ):
             return None
         scope = innermost.get()
         assert scope is not None
@@ -259,10 +259,9 @@ class Recorder:
         scope.add_hook(partial(self._finish, recording, asked))
         return recording
 
-    @contained
     def _tells_timing(self, environ: WSGIEnvironment) -> bool:
         tells = self._server_timing
-        return tells if isinstance(tells, bool) else tells(environ)
+        return tells if isinstance(tells, bool) else bool(_told(tells, environ))
 
     @contained
     def _finish(self, recording: Recording, asked: RecordHook | None, _scope: Scope) -> None:
