@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -499,6 +500,16 @@ def test_a_failing_function_of_the_users_harms_no_request(name: str, engine: Eng
     assert request(app).body == b"....."
     (logged,) = caplog.records
     assert logged.getMessage() == f"The hook {fails!r} of a recorder has failed."
+
+
+def test_a_request_that_is_interrupted_as_it_begins_is_not_live(engine: Engine) -> None:
+    """An interrupt while an `on_begin` runs ends the request, and leaves nothing of it."""
+    recorder = Recorder(on_begin=lambda environ: signal.raise_signal(signal.SIGINT))  # type: ignore[arg-type,return-value]
+
+    with pytest.raises(KeyboardInterrupt):
+        request(SessionMiddleware(streams, engine, recorder=recorder))  # type: ignore[arg-type]
+
+    assert recorder.live() == ()
 
 
 class Unspeakable(str):

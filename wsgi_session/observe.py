@@ -250,12 +250,12 @@ class Recorder:
     def _begin(self, environ: WSGIEnvironment) -> Recording | None:
         if self._record_if is not None and not _told(self._record_if, environ):
             return None
+        asked = None if self._on_begin is None else _told(self._on_begin, environ)  # first: an interrupt leaves nothing
         scope = innermost.get()
         assert scope is not None
         number, kept = next(self._numbers), self._max_statements
         recording = Recording(scope, self._callers, number=number, statements=self._with_statements, max_kept=kept)
         self._live[id(recording)] = recording
-        asked = None if self._on_begin is None else _told(self._on_begin, environ)
         scope.add_hook(partial(self._finish, recording, asked))
         return recording
 
