@@ -60,7 +60,7 @@ class Recording:
             callers: Find the application's lines.
             number: Which of the requests of its recorder it is of, from 1.
             statements: Whether they are recorded.
-            max_kept: How many of them, of connections and of errors are kept.
+            max_kept: How many of them, and of connections, are kept.
         """
         environ = scope.environ or {}
         self._errors: list[str] = []
@@ -76,7 +76,6 @@ class Recording:
         self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
         self.what = _wsgi.method_and_path(environ)
-        scope.recording = self
 
     def noting(self, start_response: StartResponse) -> StartResponse:
         """Return a *start_response* whose status is noted."""

@@ -254,7 +254,9 @@ class Recorder:
         scope = innermost.get()
         assert scope is not None
         number, kept = next(self._numbers), self._max_statements
-        recording = Recording(scope, self._callers, number=number, statements=self._with_statements, max_kept=kept)
+        recording = scope.recording = Recording(
+            scope, self._callers, number=number, statements=self._with_statements, max_kept=kept
+        )
         self._live[id(recording)] = recording
         scope.add_hook(partial(self._finish, recording, asked))
         return recording
