@@ -15,7 +15,7 @@ from wsgi_session.observe import Held, Load, RequestRecord, Statement
 def statement(at: float, duration: float = 0.01, **said: Any) -> Statement:
     """Make a statement."""
     usual: dict[str, Any] = {"engine": "a", "kind": "select", "sql": "SELECT ?", "rowcount": None, "line": "app.py:1"}
-    usual |= {"load": None, "flush": None, "is_many": False, "values": None, "error": None}
+    usual |= {"load": None, "flush": None, "is_many": False, "values": None, "error": None, "held_at": None}
     return Statement(at=at, duration=duration, **(usual | said))
 
 

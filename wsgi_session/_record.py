@@ -100,7 +100,7 @@ class Statement:
     error: str | None
     """The classes and the code of what it has raised; never the text, for that has values in it."""
 
-    held_at: float | None = None
+    held_at: float | None
     """When its connection was taken, as `Held.at` of its engine says; None if that is not known."""
 
 

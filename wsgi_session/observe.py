@@ -99,7 +99,7 @@ class LiveRequest:
 
     connections: tuple[LiveConnection, ...]
 
-    number: int = 0
+    number: int
     """The number that its record will have."""
 
     def __str__(self) -> str:
