@@ -125,8 +125,8 @@ def _on_rollback(connection: Connection, *_of_the_event: object) -> None:
     recording = recording_of(connection)
     if recording is not None and (transcript := recording.transcript) is not None:
         ending = _ending(recording, connection, "rollback")
-        is_loss = ending.line is None and not recording.is_rolled_back()
-        transcript.roll_back(ending, id(connection), is_loss=is_loss)
+        nobody_asked = ending.line is None
+        transcript.roll_back(ending, id(connection), is_loss=nobody_asked and not recording.is_rolled_back())
 
 
 @contained

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["annotate_span"]
 
 _PREFIX = "wsgi_session."
-_NUMBERS = ("waited", "held", "idle", "in_database", "statement_count", "commits", "rollbacks")
+_OF_CONNECTIONS = ("waited", "held")
+_OF_STATEMENTS = ("idle", "in_database", "statement_count", "commits", "rollbacks")
 
 
 def annotate_span(_environ: WSGIEnvironment, /) -> RecordHook | None:
@@ -51,7 +52,7 @@ def _annotate(span: Span, record: RequestRecord) -> None:
 
 
 def _attributes(record: RequestRecord) -> dict[str, AttributeValue]:
-    names = _NUMBERS if record.in_database is not None else _NUMBERS[:2]
+    names = _OF_CONNECTIONS if record.in_database is None else _OF_CONNECTIONS + _OF_STATEMENTS
     found: dict[str, AttributeValue] = {_PREFIX + name: getattr(record, name) for name in names}
     return {**found, _PREFIX + "findings": [finding.kind.value for finding in record.findings]}
 
