@@ -9,7 +9,7 @@ from ._record import Held
 from ._transcript import Transcript
 
 
-class Holder(Protocol):
+class RecordedRequest(Protocol):
     """What a connection is out for: a request that is recorded."""
 
     what: str
@@ -31,7 +31,7 @@ class Hold:
     """When the pool gave it."""
 
     line: str | None
-    holder: Holder | None
+    request: RecordedRequest | None
     """The request that it is out for; None if that is none, or is over."""
 
 
@@ -78,4 +78,4 @@ class Holds:
         """Give up what outlives the request, such as the connection of a streamed result that nobody has closed."""
         for hold in list(self.open):
             self.give_back(hold, now)
-            hold.holder = None
+            hold.request = None

@@ -217,10 +217,10 @@ class PoolWatch:
             return
         now = perf_counter()
         self.held += now - hold.since
-        if hold.holder is not None:
-            if hold.holder.transcript is not None:
-                hold.holder.transcript.end_ending(now)
-            hold.holder.holds.give_back(hold, now)
+        if hold.request is not None:
+            if hold.request.transcript is not None:
+                hold.request.transcript.end_ending(now)
+            hold.request.holds.give_back(hold, now)
 
 
 def watch(engine: Engine) -> PoolWatch:
@@ -253,7 +253,7 @@ def _begin(engine: Engine) -> PoolWatch:
 
 
 def _holder(hold: Hold, now: float) -> str:
-    who = "outside of a request" if hold.holder is None else hold.holder.what
+    who = "outside of a request" if hold.request is None else hold.request.what
     return f"{who} for {now - hold.since:.3f} s" + (f" since {hold.line}" if hold.line else "")
 
 

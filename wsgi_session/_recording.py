@@ -98,10 +98,10 @@ class Recording:
 
     def take(self, hold: Hold) -> None:
         """Take over a connection that was taken for this request, but out of its context."""
-        if hold.holder is not self and hold.since >= self.began:
-            if hold.holder is not None:
-                hold.holder.holds.leave(hold)
-            hold.holder = self
+        if hold.request is not self and hold.since >= self.began:
+            if hold.request is not None:
+                hold.request.holds.leave(hold)
+            hold.request = self
             self.holds.take(hold)
 
     def is_rolled_back(self) -> bool:
