@@ -24,8 +24,8 @@ class committing(Isolation):  # noqa: N801
     For threads, live servers, and isolation levels. It deletes every row of the tables that were written to. So it
     refuses to write to a database whose name does not say that it is for tests, and to a table that was not empty.
 
-    Statements are noted on all engines of this process; what was sent as text may have written to any table that was
-    empty. Sequences go on counting.
+    Statements are noted on all engines of this process; what was sent as text, or writes in a ``WITH``, may have
+    written to any table that was empty. Sequences go on counting.
     """
 
     def __init__(self, *, database: str = "test") -> None:
