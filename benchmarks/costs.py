@@ -1,6 +1,6 @@
 """What a session in every request costs, by this project and by its peers.
 
-    python -m benchmarks.costs                   # everything, in about ten minutes; written to docs/costs.md
+    python -m benchmarks.costs                   # everything, in about a quarter of an hour; written to docs/costs.md
     python -m benchmarks.costs wsgi_session      # some, by their names in benchmarks/subjects.py; printed only
 
 Each subject is measured in a virtual environment of its own, on the newest SQLAlchemy that it supports. PostgreSQL is
@@ -37,7 +37,7 @@ def measure(names: list[str]) -> dict[str, Figures]:
         with postgresql.database() as url:
             address = url.render_as_string(hide_password=False)
             for name, figures in found.items():
-                _, figures.round_trips = ask(name, "round_trips", address)
+                figures.round_trips = ask("round_trips", name, "beside", address)
     return found
 
 

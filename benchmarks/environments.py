@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,3 +22,10 @@ def python_with(requirements: tuple[str, ...]) -> Path:
         subprocess.run([*install, "sqlalchemy", "psycopg[binary]", *requirements], check=True, cwd=ROOT)
         made.touch()
     return python
+
+
+def versions_in(python: Path) -> dict[str, str]:
+    """Return the versions of everything in an environment, by the name of the distribution."""
+    command: list[str | Path] = [python, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    return {found["name"]: found["version"] for found in json.loads(said)}

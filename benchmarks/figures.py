@@ -6,11 +6,11 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from .environments import ROOT, python_with
-from .meters import Cost, command
+from .cost import Cost
+from .environments import ROOT, python_with, versions_in
+from .meters import LAYOUTS, SIDES, compare
 from .subjects import SUBJECTS, Subject
 
 
@@ -28,8 +28,8 @@ class Figures:
     versions: dict[str, str]
     """Of everything in its environment, by the name of the distribution."""
 
-    round_trips: dict[str, list[int]] = field(default_factory=dict)
-    """Of a request to each view, without the subject and with it."""
+    round_trips: dict[str, int] = field(default_factory=dict)
+    """Of a request to each view."""
 
     open_responses: dict[str, Cost] = field(default_factory=dict)
     """Of a streamed response, by the number of those that are open."""
@@ -48,26 +48,21 @@ AllFigures: TypeAlias = dict[str, Figures]
 def gather(name: str) -> Figures:
     """Ask the probe what needs no database server."""
     print(f"{name} ...", file=sys.stderr, flush=True)
-    versions, costs = ask(name, "costs")
-    _, memory = ask(name, "memory")
-    figures = Figures(SUBJECTS[name], _costs(costs), memory, versions)
-    if name == FOLLOWED:
-        figures.open_responses = _costs(ask(name, "open_responses")[1])
-        figures.threads = _costs(ask(name, "threads")[1])
+    versions = versions_in(python_with(SUBJECTS[name].requirements))
+    without, beside = (ask("memory", name, side) for side in SIDES)
+    figures = Figures(SUBJECTS[name], _costs("costs", name, LAYOUTS), beside - without, versions)
+    if name == FOLLOWED:  # which hardly depends on the layout
+        figures.open_responses = _costs("open_responses", name, 1)
+        figures.threads = _costs("threads", name, 1)
     return figures
 
 
-def ask(name: str, question: str, *arguments: str) -> tuple[dict[str, str], Any]:
-    """Return the versions of what is measured, and the probe's answer."""
-    python = python_with(SUBJECTS[name].requirements)
-    line = [str(python), "-m", "benchmarks.probe", name, question, *arguments]
-    with TemporaryDirectory() as folder:
-        is_counted = question in ("costs", "open_responses", "threads")
-        run, environment = command(line, folder) if is_counted else (line, None)
-        said = subprocess.run(run, check=True, stdout=subprocess.PIPE, cwd=ROOT, env=environment).stdout
-    found = json.loads(said.splitlines()[-1])
-    return found["versions"], found["answer"]
+def ask(question: str, name: str, *arguments: str) -> Any:
+    """Return the probe's answer, which needs no meter."""
+    python = str(python_with(SUBJECTS[name].requirements))
+    command = [python, "-m", "benchmarks.probe", question, name, *arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout)
 
 
-def _costs(answer: dict[str, Any]) -> dict[str, Cost]:
-    return {name: Cost(**cost) for name, cost in answer.items()}
+def _costs(question: str, name: str, layouts: int) -> dict[str, Cost]:
+    return compare(python_with(SUBJECTS[name].requirements), ["benchmarks.probe", question, name], layouts)

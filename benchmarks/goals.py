@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import attrgetter
 
+from . import instructions
+from .cost import Cost
 from .figures import FOLLOWED, AllFigures
-from .meters import Cost
 
 TRIPS = ("untouched", "select", "insert")
 """The views whose round trips are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a case does cost."""
+
+    value: float
+    error: float | None = None
+    """The standard error of a ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +28,7 @@ class Goal:
 
     case: str
     limit: float
-    measured: Callable[[AllFigures], float | None]
+    measured: Callable[[AllFigures], Measured | None]
     """Finds what it does cost; None if that has not been measured."""
 
     shown: Callable[[float], str]
@@ -41,33 +50,34 @@ def times(number: float) -> str:
     return f"x{number:.3f}"
 
 
-def _added(name: str, view: str) -> Callable[[AllFigures], float | None]:
-    return lambda found: _if_counted(found[name].costs[view], attrgetter("added"))
+def _added(name: str, view: str) -> Callable[[AllFigures], Measured | None]:
+    return lambda found: _if_counted(found[name].costs[view], lambda cost: Measured(cost.added))
 
 
-def _ratio(name: str, view: str) -> Callable[[AllFigures], float | None]:
-    return lambda found: _if_counted(found[name].costs[view], attrgetter("ratio"))
+def _ratio(name: str, view: str) -> Callable[[AllFigures], Measured | None]:
+    return lambda found: _if_counted(found[name].costs[view], lambda cost: Measured(cost.ratio, cost.error))
 
 
-def _if_counted(cost: Cost, figure: Callable[[Cost], float]) -> float | None:
-    return figure(cost) if cost.unit == "instructions" else None
+def _if_counted(cost: Cost, figure: Callable[[Cost], Measured]) -> Measured | None:
+    return figure(cost) if cost.unit == instructions.UNIT else None
 
 
-def _trips(view: str) -> Callable[[AllFigures], float | None]:
-    def measured(found: AllFigures) -> float | None:
+def _trips(view: str) -> Callable[[AllFigures], Measured | None]:
+    def measured(found: AllFigures) -> Measured | None:
         counts = [found[name].round_trips.get(view) for name in ("wsgi_session", "wsgi_session_rule")]
-        return max((beside for pair in counts if pair for beside in pair[1:]), default=None)
+        known = [count for count in counts if count is not None]
+        return Measured(max(known)) if known else None
 
     return measured
 
 
-def _memory(found: AllFigures) -> float:
-    return found["wsgi_session"].memory
+def _memory(found: AllFigures) -> Measured:
+    return Measured(found["wsgi_session"].memory)
 
 
-def _growth(found: AllFigures) -> float | None:
+def _growth(found: AllFigures) -> Measured | None:
     few, *_, many = found[FOLLOWED].open_responses.values()
-    return _if_counted(many, lambda cost: cost.added / few.added)
+    return _if_counted(many, lambda cost: Measured(cost.added / few.added))
 
 
 GOALS = (

@@ -2,84 +2,71 @@
 
     python -m benchmarks.guard
 
-Four cases, each beside the same view without this project, in one process under the best meter there is. What is
-compared with a limit is a ratio, and the limits leave room for what another build of Python does.
+Some of the figures of `benchmarks.costs`, in this environment and in one layout. What is compared with a limit is a
+ratio, and the limits leave room for another layout and for another build of Python.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from .client import Client
-from .environments import ROOT
-from .meters import Calls, Cost, command, compare, description
-from .subjects import SUBJECTS, Subject
-from .words import in_memory
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from wsgiref.types import WSGIApplication
-
-    from .words import Options
+from . import cpu_time, instructions
+from .cost import Cost
+from .meters import best, compare
 
 CASES = {
     "untouched": ("wsgi_session", "untouched"),
     "rule": ("wsgi_session_rule", "untouched"),
     "generator": ("wsgi_session", "stream"),
     "SELECT": ("wsgi_session", "select"),
+    "INSERT": ("wsgi_session", "insert"),
 }
 """The subject and the view of each."""
 
-TIMES = {"untouched": 200, "rule": 200, "generator": 200, "SELECT": 100}
-
 LIMITS = {
-    "instructions": {"untouched": 3.8, "rule": 5.8, "generator": 10.0, "SELECT": 1.25},
-    "ns": {"untouched": 9.0, "rule": 13.0, "generator": 18.0, "SELECT": 1.6},
+    instructions.UNIT: {"untouched": 3.5, "rule": 5.7, "generator": 9.2, "SELECT": 1.18, "INSERT": 1.10},
+    cpu_time.UNIT: {"untouched": 9.0, "rule": 13.0, "generator": 18.0, "SELECT": 1.6, "INSERT": 1.6},
 }
 """What the cost of the view may be multiplied by, in each unit."""
+
+WORKERS = 2
 
 
 def verdicts(found: dict[str, Cost]) -> list[str]:
     """Say of each case that is over its limit what was found, and what the limit is."""
     return [
-        f"{case}: x{cost.ratio:.3f} is more than x{LIMITS[cost.unit][case]:.3f}"
-        f" ({cost.without:,.0f} {cost.unit} have become {cost.beside:,.0f})"
+        f"{case}: {_said(cost)} is more than x{LIMITS[cost.unit][case]:.3f}"
         for case, cost in found.items()
         if cost.ratio > LIMITS[cost.unit][case]
     ]
 
 
 def measure() -> dict[str, Cost]:
-    """Measure the cases, in this process."""
-    return compare(
-        lambda: _calls(lambda subject: subject.without), lambda: _calls(lambda subject: subject.build), TIMES
-    )
+    """Measure the cases, two subjects at a time."""
+    subjects = list(dict.fromkeys(subject for subject, _ in CASES.values()))
+    with ThreadPoolExecutor(WORKERS) as workers:
+        found = dict(zip(subjects, workers.map(_costs, subjects), strict=True))
+    return {case: found[subject][view] for case, (subject, view) in CASES.items()}
 
 
-def _calls(side: Callable[[Subject], Callable[[Options], WSGIApplication]]) -> Calls:
-    calls: Calls = {}
-    for case, (name, view) in CASES.items():
-        client = Client(side(SUBJECTS[name])(in_memory()), view)
-        client.ask(100)
-        calls[case] = client.ask
-    return calls
+def _costs(subject: str) -> dict[str, Cost]:
+    return compare(Path(sys.executable), ["benchmarks.probe", "costs", subject], layouts=1)
 
 
-def main(*arguments: str) -> None:
-    """Measure under the best meter, in a process of its own; fail if a case is over its limit."""
-    if arguments == ("--here",):
-        found = measure()
-        for case, cost in found.items():
-            print(f"{case:10} x{cost.ratio:.3f}  {cost.without:,.0f} -> {cost.beside:,.0f} {cost.unit}")
-        sys.exit("\n".join(verdicts(found)) or None)
-    print(description())
-    with TemporaryDirectory() as folder:
-        run, environment = command([sys.executable, "-m", "benchmarks.guard", "--here"], folder)
-        sys.exit(subprocess.run(run, check=False, cwd=ROOT, env=environment).returncode)
+def _said(cost: Cost) -> str:
+    return f"x{cost.ratio:.3f} ({cost.without[0]:,.0f} {cost.unit} have become {cost.beside[0]:,.0f})"
+
+
+def main() -> None:
+    """Measure and print; fail if a case is over its limit."""
+    print(f"In {best().description()}:")
+    found = measure()
+    for case, cost in found.items():
+        print(f"{case:10} {_said(cost)}")
+    sys.exit("\n".join(verdicts(found)) or None)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

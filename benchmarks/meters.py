@@ -1,156 +1,97 @@
-"""The meters: what a call costs, in instructions where valgrind is, else in CPU time.
+"""The meters: how a cost is found, in instructions where valgrind is, else in CPU time.
 
-Instructions are counted by the valgrind that this process runs under (`command`). Callgrind writes down what it has
-counted since the last time whenever the process calls ``getppid()``, so that one process can count many things, and
-what it does before costs nothing but time. The same call is counted alike to a few hundred instructions; Python's
-cyclic collector is off meanwhile.
-
-CPU time is that of the thread, of both calls in turn, many times; what is compared is the median of the ratios.
+What is compared runs apart, each side in processes of its own. In one process the second side would be dearer for no
+reason of its own: its objects lie elsewhere in memory, and the first has left its traces on the classes of SQLAlchemy.
+And each side runs in several layouts (`benchmarks.layout`), of which one alone is too cheap or too dear by chance.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
-import re
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
+
+from . import cpu_time, instructions
+from .cost import Cost
 
 Call: TypeAlias = Callable[[int], object]
 """Does what is measured so many times."""
 
-Calls: TypeAlias = dict[str, Call]
-"""What is measured, by name."""
+SIDES = ("without", "beside")
 
-_FOLDER = "BENCHMARK_COUNTS"
-_MARK = "getppid"
-_ROUNDS = 30
+LAYOUTS = 8
+"""How many, where it matters: the ratio of two SELECTs is then known to about half a percent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What something costs without sessions that are there for it, and with them."""
+class Meter(Protocol):
+    """A module that measures."""
 
-    without: float
-    beside: float
-    unit: str
-    """``"instructions"``, or ``"ns"`` of CPU time."""
+    UNIT: str
 
-    @property
-    def added(self) -> float:
-        """What is added."""
-        return self.beside - self.without
+    def run(self, command: list[str], environment: dict[str, str]) -> str:
+        """Run a program that may call `measure`, and return its last line."""
 
-    @property
-    def ratio(self) -> float:
-        """What it is multiplied by."""
-        return self.beside / self.without
+    def measure(self, call: Call, times: int) -> float:
+        """Measure a call that does something so many times."""
+
+    def description(self) -> str:
+        """Say in what unit, and how."""
 
 
-def command(arguments: list[str], folder: str) -> tuple[list[str], dict[str, str]]:
-    """Return the command that runs Python under the best meter there is, and its environment.
-
-    Args:
-        arguments: The command line, Python first.
-        folder: An empty one, for what valgrind writes down.
-    """
-    environment = os.environ | {"PYTHONHASHSEED": "0"}
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        return arguments, environment
-    options = ["--tool=callgrind", f"--callgrind-out-file={folder}/counts", f"--dump-before={_MARK}"]
-    return [valgrind, "-q", *options, *arguments], environment | {_FOLDER: folder}
+def best() -> Meter:
+    """Return the best meter there is."""
+    return instructions if instructions.is_here() else cpu_time
 
 
-def compare(without: Callable[[], Calls], beside: Callable[[], Calls], times: dict[str, int]) -> dict[str, Cost]:
-    """Measure what calls cost, each for one of its *times*.
+def compare(python: Path, module: list[str], layouts: int) -> dict[str, Cost]:
+    """Find what things cost on both sides.
 
-    Where instructions are counted, all calls of the first kind are, before the second is built: to have it in the
-    process may cost something already, such as listeners on SQLAlchemy's classes.
+    The sides run in turn, so that a machine that becomes slower does so for both.
 
     Args:
-        without: Builds the calls that do without.
-        beside: Builds calls of the same names.
-        times: How often to make each.
+        python: Of the environment.
+        module: The module, and its arguments without the last, which is the side. It prints what `measure` returns.
+        layouts: In how many.
     """
-    with _collector_off():
-        if folder := os.environ.get(_FOLDER):
-            counted = [_counted(build(), times, Path(folder)) for build in (without, beside)]
-            return {name: Cost(counted[0][name], counted[1][name], "instructions") for name in times}
-        first, second = without(), beside()
-        return {name: _cpu_time(first[name], second[name], times[name]) for name in times}
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for layout in range(layouts):
+        for side, answers in found.items():
+            answers.append(ask(python, [*module, side], layout))
+    without, beside = found.values()
+    return {name: Cost(_each(without, name), _each(beside, name), best().UNIT) for name in without[0]}
 
 
-def measure(call: Call, times: int) -> float:
-    """Measure what *call* costs alone, for one of its *times*, by the meter that this process runs under."""
-    with _collector_off():
-        folder = os.environ.get(_FOLDER)
-        return (instructions(call, times, Path(folder)) if folder else _nanoseconds(call, times)) / times
+def ask(python: Path, module: list[str], layout: int) -> Any:
+    """Run a module with its arguments in a process of its own, under the best meter, and return what it prints last."""
+    command = [str(python), "-m", "benchmarks.layout", str(layout), *module]
+    return json.loads(best().run(command, os.environ | {"PYTHONHASHSEED": "0"}))
 
 
-def _counted(calls: Calls, times: dict[str, int], folder: Path) -> dict[str, float]:
-    return {name: instructions(calls[name], often, folder) / often for name, often in times.items()}
+def measure(calls: Mapping[str, Call], times: dict[str, int]) -> dict[str, float]:
+    """Measure what each call costs for one of its *times*, by the meter that this process runs under.
 
-
-def instructions(call: Call, times: int, folder: Path) -> int:
-    """Count what *call* takes, all threads together."""
-    os.getppid()
-    call(times)
-    os.getppid()
-    return _read_last(folder)
-
-
-def _read_last(folder: Path) -> int:
-    written = sorted(folder.glob("counts.*"), key=lambda path: int(path.suffix[1:]))
-    found = re.search(r"^totals: (\d+)", written[-1].read_text(), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"{written[-1]} has no totals.")
-    for path in written:
-        path.unlink()
-    return int(found[1])
-
-
-def _cpu_time(without: Call, beside: Call, times: int) -> Cost:
-    pairs = [(_nanoseconds(without, times), _nanoseconds(beside, times)) for _ in range(_ROUNDS)]
-    usual = median(first for first, _ in pairs)
-    return Cost(usual / times, usual / times * median(second / first for first, second in pairs), "ns")
-
-
-def _nanoseconds(call: Call, times: int) -> int:
-    began = time.process_time_ns()
-    call(times)
-    return time.process_time_ns() - began
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
+    Python's cyclic collector is off meanwhile.
+    """
+    meter: Meter = instructions if instructions.is_on() else cpu_time
     gc.collect()
     gc.disable()
     try:
-        yield
+        return {name: meter.measure(calls[name], often) / often for name, often in times.items()}
     finally:
         gc.enable()
 
 
 def description() -> str:
-    """Say what the figures are that `command` leads to here, and how far they can be trusted."""
-    valgrind = shutil.which("valgrind")
-    if valgrind is None:
-        return (
-            f"nanoseconds of CPU time, for valgrind is not here: each is the median ratio of {_ROUNDS} rounds,"
-            " in which both sides were timed in turn. The next run may find 10 % more or less."
-        )
-    version = subprocess.run([valgrind, "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    """Say what the figures are, and how far they can be trusted."""
     return (
-        f"instructions, counted by callgrind ({version})."
-        " The same program is counted alike to one part in a thousand. The same request in another program,"
-        " whose objects lie elsewhere in memory, was counted up to 2 % otherwise:"
-        " so much two figures for a SELECT or an INSERT may differ for no reason."
+        f"{best().description()}. Each side runs in processes of its own, and a figure is the mean of {LAYOUTS} that"
+        " differ in where in memory their objects lie: by that alone, a SELECT of one is up to 4 % dearer than that of"
+        " another. ± is the standard error that remains, and two ratios for SELECT may differ by 0.02 for no reason."
     )
+
+
+def _each(answers: list[dict[str, float]], name: str) -> tuple[float, ...]:
+    return tuple(answer[name] for answer in answers)

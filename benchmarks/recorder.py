@@ -2,16 +2,17 @@
 
     python -m benchmarks.recorder
 
-Each level is measured in a process of its own, for listeners stay, by the meter that `meters.command` finds.
+Each figure is the mean of processes of its own, for listeners stay, which differ in their layout.
 """
 
 from __future__ import annotations
 
 import io
-import subprocess
+import json
 import sys
 from collections.abc import Callable, Iterable
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, text
@@ -21,7 +22,7 @@ from sqlalchemy.pool import QueuePool
 from wsgi_session import SessionMiddleware
 from wsgi_session.observe import Recorder
 
-from .meters import command, description, measure
+from .meters import LAYOUTS, ask, best, measure
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -50,29 +51,29 @@ def request_of(level: str, statements: int) -> Callable[[int], None]:
     engine = create_engine("sqlite://", poolclass=QueuePool)
     application = SessionMiddleware(app, sessionmaker(engine), recorder=LEVELS[level]())
 
-    def ask(times: int) -> None:
+    def request(times: int) -> None:
         for _ in range(times):
             environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.input": io.BytesIO()}
             application(environ, lambda *start: lambda data: None)
 
-    return ask
+    return request
 
 
 def measured(level: str, statements: int) -> float:
-    """Measure one case in a process of its own."""
-    with TemporaryDirectory() as folder:
-        run, environment = command([sys.executable, "-m", "benchmarks.recorder", level, str(statements)], folder)
-        return float(subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout)
+    """Measure one case."""
+    module = ["benchmarks.recorder", level, str(statements)]
+    figures: list[float] = [ask(Path(sys.executable), module, layout)["request"] for layout in range(LAYOUTS)]
+    return mean(figures)
 
 
 def main(*arguments: str) -> None:
-    """Print a table; with arguments, one figure."""
+    """Print a table; with a level and a number of statements, measure them here."""
     if arguments:
-        ask = request_of(arguments[0], int(arguments[1]))
-        ask(100)
-        print(measure(ask, TIMES))
+        request = request_of(arguments[0], int(arguments[1]))
+        request(100)
+        print(json.dumps(measure({"request": request}, {"request": TIMES})))
         return
-    print(description())
+    print(f"In {best().description()}:")
     print(" " * 14 + "".join(f"{level:>22}" for level in LEVELS))
     for title, statements in STATEMENTS.items():
         figures = [measured(level, statements) for level in LEVELS]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from .cost import Cost
 from .figures import FOLLOWED, AllFigures, Figures
-from .goals import GOALS, TRIPS, Goal, signed, times, whole
-from .meters import Cost
+from .goals import GOALS, TRIPS, Goal, Measured, signed, times, whole
 
 
 def report(found: AllFigures, heading: str) -> str:
@@ -36,17 +36,20 @@ bottle-sqlalchemy gives a session to those views alone that ask for one, so that
 GROWTH = """\
 What wsgi_session adds to a streamed response of ten chunks when so many are open at the same time on one thread, and
 step in turn; and to an untouched request when so many threads make them, each of which holds a streamed response open.
-The second includes a little of what the switches between threads cost."""
+The second includes a little of what the switches between threads cost. Both are from one layout, on which
+they hardly depend."""
 
 
 def _goals(found: AllFigures) -> str:
     return _table(("case", "goal", "measured", ""), [_goal(goal, goal.measured(found)) for goal in GOALS])
 
 
-def _goal(goal: Goal, measured: float | None) -> tuple[str, ...]:
+def _goal(goal: Goal, measured: Measured | None) -> tuple[str, ...]:
     if measured is None:
         return goal.case, goal.shown(goal.limit), "not measured", ""
-    return goal.case, goal.shown(goal.limit), goal.shown(measured), "met" if measured <= goal.limit else "**missed**"
+    error = "" if measured.error is None else f" ±{measured.error:.3f}"
+    verdict = "met" if measured.value <= goal.limit else "**missed**"
+    return goal.case, goal.shown(goal.limit), goal.shown(measured.value) + error, verdict
 
 
 def _peers(found: AllFigures) -> str:
@@ -66,7 +69,7 @@ def _peer(figures: Figures) -> tuple[str, ...]:
         times(costs["insert"].ratio),
         subject.commits,
         whole(figures.memory),
-        ", ".join(str(figures.round_trips[view][1]) for view in TRIPS) if figures.round_trips else "not measured",
+        ", ".join(str(figures.round_trips[view]) for view in TRIPS) if figures.round_trips else "not measured",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from wsgi_session import CommitRule
 
+Build: TypeAlias = "Callable[[Options], WSGIApplication]"
+"""Builds an application to be measured, on an engine with these options."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -30,7 +33,7 @@ class Subject:
 
     title: str
     framework: Framework
-    build: Callable[[Options], WSGIApplication]
+    beside: Build
     """Builds the application with sessions."""
 
     requirements: tuple[str, ...]

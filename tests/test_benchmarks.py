@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from benchmarks import costs, guard
+from benchmarks import costs, guard, meters
 from benchmarks.client import EXPECTED, Client
+from benchmarks.cost import Cost
 from benchmarks.environments import ROOT
 from benchmarks.figures import Figures
-from benchmarks.meters import Cost, compare
+from benchmarks.meters import LAYOUTS, SIDES, compare
 from benchmarks.report import report
 from benchmarks.subjects import SUBJECTS, Subject
 from benchmarks.words import count_words
@@ -34,15 +37,14 @@ INSTALLED = {
 """The subjects whose requirements the tests have, too; the others are measured in environments of their own."""
 
 
-def probe(name: str, question: str, *arguments: str) -> Any:
+def probe(question: str, name: str, side: str, *arguments: str) -> Any:
     """Return the probe's answer, from a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.probe", name, question, *arguments]
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout
-    return json.loads(said)["answer"]
+    command = [sys.executable, "-m", "benchmarks.probe", question, name, side, *arguments]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT).stdout)
 
 
 @pytest.mark.parametrize("name", sorted(INSTALLED))
-@pytest.mark.parametrize("side", ["without", "build"])
+@pytest.mark.parametrize("side", SIDES)
 def test_the_measured_views_do_what_they_say(name: str, side: str, tmp_path: Path) -> None:
     """Every view of a subject and of its hand-written counterpart answers, and what was inserted is committed."""
     url = f"sqlite:///{tmp_path}/words.db"
@@ -66,47 +68,114 @@ def test_a_view_that_answers_otherwise_is_not_measured() -> None:
 
 
 @pytest.mark.system("postgresql")
-@pytest.mark.parametrize("name", ["wsgi_session", "wsgi_session_rule", "recipe"])
-def test_round_trips(name: str, postgresql_url: URL) -> None:
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("wsgi_session", "without"), ("wsgi_session", "beside"), ("wsgi_session_rule", "beside"), ("recipe", "beside")],
+)
+def test_round_trips(name: str, side: str, postgresql_url: URL) -> None:
     """No round trip for a request that needs no session, three for a read, three for a write, as by hand."""
-    found = probe(name, "round_trips", postgresql_url.render_as_string(hide_password=False))
+    found = probe("round_trips", name, side, postgresql_url.render_as_string(hide_password=False))
 
-    assert found == {"untouched": [0, 0], "stream": [0, 0], "select": [3, 3], "insert": [3, 3]}
+    assert found == {"untouched": 0, "stream": 0, "select": 3, "insert": 3}
 
 
 def test_memory_of_an_open_response() -> None:
     """A response that is open and has not touched its session holds no more than 600 bytes."""
-    assert 0 < probe("wsgi_session", "memory") < 600
+    without, beside = (probe("memory", "wsgi_session", side) for side in SIDES)
+
+    assert 0 < beside - without < 600
 
 
-def test_cpu_time_is_compared_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without valgrind, two calls are timed in turn, so that a machine that becomes slower does so for both."""
-    clock, slowness = [0.0], [1.0]
+def test_both_sides_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each side has a process of its own in each layout, and they run in turn."""
+    commands: list[list[str]] = []
+
+    class Meter:
+        UNIT = "instructions"
+
+        def run(self, command: list[str], environment: dict[str, str]) -> str:
+            commands.append(command)
+            return json.dumps({"select": len(commands)})
+
+    monkeypatch.setattr(meters, "best", Meter)
+
+    found = compare(Path("python"), ["module"], layouts=3)
+
+    start = ["python", "-m", "benchmarks.layout"]
+    assert commands == [[*start, layout, "module", side] for layout in "012" for side in ("without", "beside")]
+    assert found == {"select": Cost((1, 3, 5), (2, 4, 6), "instructions")}
+
+
+def test_layouts_differ(tmp_path: Path) -> None:
+    """In each layout objects lie elsewhere, and in the same one they lie where they have lain."""
+    (tmp_path / "places.py").write_text("print([id(bytes(size)) % 4096 for size in range(10, 500, 50)])")
+    environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(tmp_path)}
+
+    def places(layout: int) -> bytes:
+        command = [sys.executable, "-B", "-m", "benchmarks.layout", str(layout), "places"]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT, env=environment).stdout
+
+    first, *others = [places(layout) for layout in range(LAYOUTS)]
+
+    assert places(0) == first
+    assert len({first, *others}) == LAYOUTS
+
+
+@pytest.mark.system("valgrind")
+def test_only_what_is_measured_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the start of a program is in its figures, nor what it has done before."""
+    (tmp_path / "counted.py").write_text(COUNTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    found = meters.ask(Path(sys.executable), ["counted"], layout=1)
+
+    assert found["sum"] > 100_000
+    assert found["two sums"] == pytest.approx(2 * found["sum"], rel=0.01)
+
+
+COUNTED = """
+import json
+from benchmarks.meters import measure
+
+def add(times):
+    for _ in range(times):
+        sum(range(10_000))
+
+add(10)
+print(json.dumps(measure({"sum": add, "two sums": lambda times: add(2 * times)}, {"sum": 10, "two sums": 10})))
+"""
+
+
+def test_cpu_time_is_that_of_the_round_that_nothing_disturbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without valgrind, what makes some rounds longer is not in the figure."""
+    clock, rounds = [0], itertools.count()
     monkeypatch.setattr("time.process_time_ns", lambda: clock[0])
 
-    def taking(nanoseconds: int) -> Any:
-        def call(times: int) -> None:
-            slowness[0] *= 1.01
-            clock[0] += nanoseconds * times * slowness[0]
+    def call(times: int) -> None:
+        clock[0] += times * (1_000 if next(rounds) % 3 else 1_500)
 
-        return call
+    assert meters.measure({"call": call}, {"call": 20}) == {"call": 1_000}
 
-    found = compare(lambda: {"call": taking(1_000)}, lambda: {"call": taking(2_000)}, {"call": 20})["call"]
 
-    assert found.unit == "ns"
-    assert found.ratio == pytest.approx(2 * 1.01)
+def test_the_error_of_a_ratio() -> None:
+    """How far the ratio of a cost can be trusted is known from how much it differs between layouts."""
+    cost = Cost((100, 100, 100, 100), (110, 114, 110, 114), "instructions")
+
+    assert (cost.added, cost.ratio) == (12, pytest.approx(1.12))
+    assert cost.error == pytest.approx(0.0115, abs=0.0001)
+    assert Cost((100,), (110,), "instructions").error is None
 
 
 def test_the_guard_says_both_numbers() -> None:
     """A case over its limit fails with what was found and what the limit is; one that is within it does not."""
     found = {
-        "untouched": Cost(1_000, 1_000 * guard.LIMITS["instructions"]["untouched"], "instructions"),
-        "SELECT": Cost(800_000, 1_600_000, "instructions"),
+        "untouched": Cost((1_000,), (1_000 * guard.LIMITS["instructions"]["untouched"],), "instructions"),
+        "SELECT": Cost((800_000,), (1_600_000,), "instructions"),
     }
 
     [verdict] = guard.verdicts(found)
 
-    assert verdict.startswith(f"SELECT: x2.000 is more than x{guard.LIMITS['instructions']['SELECT']:.3f} ")
+    assert verdict.startswith("SELECT: x2.000 (800,000 instructions have become 1,600,000) is more than x1.")
 
 
 def test_a_missed_goal_is_shown_as_missed() -> None:
@@ -119,6 +188,16 @@ def test_a_missed_goal_is_shown_as_missed() -> None:
     assert "| the same, with a commit rule | +11,000 | +9,000 | met |" in lines
 
 
+def test_a_ratio_is_shown_with_its_error() -> None:
+    """The report says how far each ratio among the goals can be trusted."""
+    found = {name: _figures(SUBJECTS[name], added=9_000) for name in ("wsgi_session", "wsgi_session_rule")}
+
+    lines = report(found, "# Figures").splitlines()
+
+    assert "| one SELECT by primary key | x1.015 | x10.000 ±0.100 | **missed** |" in lines
+    assert "| bytes for each open untouched response | 600 | 300 | met |" in lines
+
+
 def test_the_document_is_of_every_subject() -> None:
     """`docs/costs.md` has a row for each subject."""
     text = costs.DOCUMENT.read_text()
@@ -128,7 +207,7 @@ def test_the_document_is_of_every_subject() -> None:
 
 
 def _figures(subject: Subject, added: float) -> Figures:
-    cost = Cost(1_000, 1_000 + added, "instructions")
+    cost = Cost((1_000, 1_000), (900 + added, 1_100 + added), "instructions")
     growth = {"10": cost, "10000": cost}
     return Figures(
         subject,
