@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from select import select
 from tempfile import TemporaryDirectory
 
 from .environments import ROOT
@@ -63,18 +64,25 @@ def _last_line(command: list[str], environment: dict[str, str], folder: str) -> 
 
 
 def _switch_on(pid: int, folder: str) -> None:
-    command = ["vgdb", f"--vgdb-prefix={folder}/vgdb", f"--pid={pid}", "instrumentation", "on"]
+    command = ["vgdb", f"--vgdb-prefix={folder}/vgdb", f"--pid={pid}", "--max-invoke-ms=0", "instrumentation", "on"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def measure(call: Callable[[int], object], times: int) -> float:
     """Count what *call* takes, in a program that `run` has started."""
-    print(_READY, end="", flush=True)
-    sys.stdin.readline()
+    _get_ready()
     os.getppid()
     call(times)
     os.getppid()
     return _read_last(Path(os.environ[_FOLDER]))
+
+
+def _get_ready() -> None:
+    """Wait until the parent has switched on, but awake: only ptrace, which is not everywhere, reaches who sleeps."""
+    print(_READY, end="", flush=True)
+    while not select([sys.stdin], [], [], 0.001)[0]:
+        pass
+    sys.stdin.readline()
 
 
 def _read_last(folder: Path) -> int:
