@@ -10,6 +10,8 @@ from .environments import ROOT
 
 UNIT = "ns"
 
+ACCURACY = "The next run may find 10 % more or less."
+
 ROUNDS = 100
 
 
@@ -36,7 +38,4 @@ def _taken(call: Callable[[int], object], times: int) -> int:
 
 def description() -> str:
     """Say what was taken how."""
-    return (
-        f"nanoseconds of CPU time, the shortest of {ROUNDS} rounds, for valgrind is not here."
-        " The next run may find 10 % more or less"
-    )
+    return f"nanoseconds of CPU time, the shortest of {ROUNDS} rounds, for valgrind is not here"

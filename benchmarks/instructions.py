@@ -21,6 +21,12 @@ from .environments import ROOT
 
 UNIT = "instructions"
 
+ACCURACY = (
+    "By that alone, a SELECT of one is up to 4 % dearer than that of another. ± is the standard error that remains."
+    " For no reason, two ratios for SELECT may differ by 0.02, and what is added to a request of a framework by half"
+    " a percent of that request."
+)
+
 _FOLDER = "BENCHMARK_COUNTS"
 _MARK = "getppid"
 _READY = "ready to be counted\n"

@@ -31,6 +31,9 @@ class Meter(Protocol):
 
     UNIT: str
 
+    ACCURACY: str
+    """How far the mean of several layouts can be trusted."""
+
     def run(self, command: list[str], environment: dict[str, str]) -> str:
         """Run a program that may call `measure`, and return its last line."""
 
@@ -88,8 +91,7 @@ def description() -> str:
     """Say what the figures are, and how far they can be trusted."""
     return (
         f"{best().description()}. Each side runs in processes of its own, and a figure is the mean of {LAYOUTS} that"
-        " differ in where in memory their objects lie: by that alone, a SELECT of one is up to 4 % dearer than that of"
-        " another. ± is the standard error that remains, and two ratios for SELECT may differ by 0.02 for no reason."
+        f" differ in where in memory their objects lie. {best().ACCURACY}"
     )
 
 

@@ -36,8 +36,8 @@ bottle-sqlalchemy gives a session to those views alone that ask for one, so that
 GROWTH = """\
 What wsgi_session adds to a streamed response of ten chunks when so many are open at the same time on one thread, and
 step in turn; and to an untouched request when so many threads make them, each of which holds a streamed response open.
-The second includes a little of what the switches between threads cost. Both are from one layout, on which
-they hardly depend."""
+The second includes a little of what the switches between threads cost. Both are from one process of each side, for
+where its objects lie hardly matters to them."""
 
 
 def _goals(found: AllFigures) -> str:

@@ -146,6 +146,19 @@ print(json.dumps(measure({"sum": add, "two sums": lambda times: add(2 * times)},
 """
 
 
+def test_without_valgrind_it_is_cpu_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where valgrind is missing the same programs are measured in nanoseconds, and the document says so."""
+    (tmp_path / "counted.py").write_text(COUNTED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    found = meters.ask(Path(sys.executable), ["counted"], layout=1)
+
+    assert found["sum"] > 0
+    assert meters.best().UNIT == "ns"
+    assert "Figures are nanoseconds of CPU time" in costs.heading()
+
+
 def test_cpu_time_is_that_of_the_round_that_nothing_disturbs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without valgrind, what makes some rounds longer is not in the figure."""
     clock, rounds = [0], itertools.count()
