@@ -1,7 +1,7 @@
 """What requests do to a database: real N+1s, and innocents that look like one.
 
-`KNOWN` are those that the rules of `wsgi_session._findings` were made for. `FOOLING` were written to fool them, and
-what the rules make of those is recorded, not mended.
+`KNOWN` are those that the rules of `wsgi_session.observe._findings` were made for. `FOOLING` were written to fool them,
+and what the rules make of those is recorded, not mended.
 """
 
 from __future__ import annotations

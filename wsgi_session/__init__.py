@@ -3,6 +3,7 @@
 from ._conflict import is_retryable
 from ._policy import FailedAttempt, IsRetryable, RetryHook
 from .block import session_scope
+from .callbacks import on_commit
 from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success
 from .current import current_environ, current_scope
 from .errors import (
@@ -14,7 +15,6 @@ from .errors import (
     ScopeStateError,
     WSGISessionError,
 )
-from .hooks import on_commit
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
 from .retry import RetryMiddleware, retrying, service_unavailable

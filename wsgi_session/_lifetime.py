@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
 
-from . import _fork, _lazy, _transaction, _wsgi, hooks
+from . import _fork, _lazy, _transaction, _wsgi, callbacks
 from ._log import log
 from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
 from .scope import EndHook, H, Scope, State, checked_hook
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Session")
 
-OF_SESSION = "wsgi_session.scope"
+_OF_SESSION = "wsgi_session.scope"
 """The key of `Session.info` under which a session's scope is."""
 
 _OPEN, _DOOMED, _UNCOMMITTED, _ENDED = State.OPEN, State.DOOMED, State.UNCOMMITTED, State.ENDED
@@ -155,7 +155,7 @@ class Lifetime(Scope):
         self.require_open()
         for session in self._built():
             reason = _transaction.why_not_release(session)
-            if not reason and (awaited := hooks.awaited(session)):
+            if not reason and (awaited := callbacks.awaited(session)):
                 reason = f"its commit is waited for ({awaited})"
             if reason:
                 raise PendingChangesError(f"{session!r} cannot be released: {reason}. Commit or roll back first.")
@@ -224,7 +224,7 @@ class Lifetime(Scope):
         if self._is_doomed():  # by the rule
             self.roll_back()
         elif is_success:
-            hooks.log_errors(self.commit())
+            callbacks.log_errors(self.commit())
         elif code >= 400:
             self.roll_back()
         else:
@@ -253,7 +253,7 @@ class Lifetime(Scope):
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
         except BaseException as error:
-            hooks.log_errors(errors)
+            callbacks.log_errors(errors)
             self.roll_back(error)
             raise
         self._state = State.COMMITTED
@@ -268,7 +268,7 @@ class Lifetime(Scope):
         if self._is_doomed():
             self.roll_back()
         elif errors := self.commit():
-            hooks.log_errors(errors[1:])
+            callbacks.log_errors(errors[1:])
             raise errors[0]
 
     def roll_back(self, error: BaseException | None = None) -> None:
@@ -278,7 +278,7 @@ class Lifetime(Scope):
             self._state = State.ROLLED_BACK
         built = list(self._built())
         for session in built:
-            hooks.forget(session)
+            callbacks.forget(session)
         undo = _transaction.abandon if _is_fatal(error) else _transaction.roll_back
         _call_each(partial(undo, session) for session in reversed(built) if session.in_transaction())
 
@@ -364,13 +364,16 @@ class Lifetime(Scope):
                 yield session
 
     def _uncommitted(self) -> Iterator[Session]:
-        return (session for session in self._built() if session.in_transaction() or hooks.awaited(session))
+        return (session for session in self._built() if session.in_transaction() or callbacks.awaited(session))
 
     def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
         try:
             losses = [
-                loss for session in sessions for loss in (_transaction.loss(session), hooks.awaited(session)) if loss
+                loss
+                for session in sessions
+                for loss in (_transaction.loss(session), callbacks.awaited(session))
+                if loss
             ]
         except Exception:  # a column type of the user's may fail to compare
             log.exception("%r: what it leaves uncommitted could not be found out.", self)
@@ -402,6 +405,12 @@ def nearest_open(scope: Lifetime | None) -> Lifetime | None:
     return scope
 
 
+def scope_of_session(session: Session) -> Lifetime | None:
+    """Return the scope that *session* was made in; None for a session that was made by hand, or for a thread."""
+    scope: Lifetime | None = session.info.get(_OF_SESSION)
+    return scope
+
+
 def note_built(session: Session, scope: Lifetime | None) -> None:
     """Note a session that has been built.
 
@@ -414,7 +423,7 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     """
     if scope is not None:
         scope.require_open()
-        session.info[OF_SESSION] = scope
+        session.info[_OF_SESSION] = scope
     for tell in on_build:
         tell(session)
 
@@ -434,7 +443,7 @@ def _call_each(calls: Iterator[Callable[[], object]]) -> None:
 
 def _commit_after(committed: list[Session], session: Session) -> list[Exception]:
     try:
-        return hooks.commit(session)
+        return callbacks.commit(session)
     except Exception as error:
         if not committed:
             raise
@@ -479,7 +488,7 @@ def _with_sessions() -> list[Lifetime]:
     SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
     built and gone again, would cost every request more than all else that it is charged for.
     """
-    found = [_lazy.attributes_of(session).get("info", {}).get(OF_SESSION) for session in list(_sessions.values())]
+    found = [_lazy.attributes_of(session).get("info", {}).get(_OF_SESSION) for session in list(_sessions.values())]
     return [scope for scope in found if scope is not None]
 
 

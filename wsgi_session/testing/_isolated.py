@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from .. import _transaction
 from .._callers import Callers
-from .._lifetime import OF_SESSION
+from .._lifetime import scope_of_session
 from .._shapes import HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED, Enclosure, Stay
 from ._isolation import Isolation, is_of_root, name_of
@@ -137,13 +137,13 @@ class isolated(Isolation):  # noqa: N801
 
     def _make_way(self, enclosure: Enclosure, session: Session) -> None:
         """End what is still open of others before *session* begins: the savepoints of a connection are a stack."""
-        scope = session.info.get(OF_SESSION)
+        scope = scope_of_session(session)
         if scope is not None:
             self._refuse_changes(session)
         for stay in reversed(list(enclosure.stays)):
             if not stay.has_written and _transaction.why_not_release(stay.session) is None:
                 _transaction.release(stay.session)
-            elif not _is_around(stay.session.info.get(OF_SESSION), scope):
+            elif not _is_around(scope_of_session(stay.session), scope):
                 self._problems.refuse(_why_in_the_way(stay.session, session))
 
     def _refuse_changes(self, session: Session) -> None:
@@ -226,7 +226,7 @@ class isolated(Isolation):  # noqa: N801
 
 
 def _why_in_the_way(session: Session, other: Session) -> str:
-    scope = session.info.get(OF_SESSION)
+    scope = scope_of_session(session)
     if scope is not None and scope.environ is not None:
         return never_closed(scope)
     return (

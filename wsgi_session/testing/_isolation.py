@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session
 
-from .. import _lazy, _lifetime, _transaction, hooks
-from .._lifetime import OF_SESSION
+from .. import _lazy, _lifetime, _transaction, callbacks
+from .._lifetime import scope_of_session
 from ..registry import adopt
 from ._leaks import LeakWatch
 from ._problems import Problems
@@ -90,7 +90,7 @@ class Isolation(ABC):
         self._leaks.start()
         self._stack.callback(self._leaks.stop)
         self._follow(_lifetime.on_build, self._on_build)
-        self._follow(hooks.on_run, self.commits.append)
+        self._follow(callbacks.on_run, self.commits.append)
         for target, name, listener in [(Session, "after_begin", self._after_begin), *self._listeners()]:
             event.listen(target, name, listener)
             self._stack.callback(event.remove, target, name, listener)
@@ -161,7 +161,7 @@ def is_of_root(session: Session) -> bool:
 
 def name_of(session: Session) -> str:
     """Say whose *session* is."""
-    scope = session.info.get(OF_SESSION)
+    scope = scope_of_session(session)
     return "A session of the test's" if scope is None else f"The session of {scope!r}"
 
 

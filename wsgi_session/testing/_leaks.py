@@ -9,7 +9,7 @@ from sqlalchemy.pool import Pool
 
 from .. import _wsgi
 from .._callers import Callers
-from .._lifetime import OF_SESSION, Lifetime, innermost
+from .._lifetime import Lifetime, innermost, scope_of_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class LeakWatch:
 
     def add(self, session: Session) -> None:
         """Note the scope of *session*."""
-        scope = session.info.get(OF_SESSION)
+        scope = scope_of_session(session)
         if scope is not None and scope not in self._scopes:
             self._scopes.append(scope)
 

@@ -1,4 +1,4 @@
-"""Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
+"""The recorder: what records the requests of an application, and says who holds a pool."""
 
 from __future__ import annotations
 
@@ -11,40 +11,23 @@ from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from . import _fork, _pools, _statements
-from ._callers import Callers
+from .. import _fork
+from .._callers import Callers
+from .._lifetime import innermost
+from .._log import log
+from ..scope import Scope, checked_hook
+from . import _listeners
 from ._fault import contained
-from ._lifetime import innermost
-from ._log import log
-from ._pools import PoolGauges
-from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
+from ._pools import PoolGauges, all_gauges, all_holders, watch_of
+from ._record import RequestRecord
 from ._recording import Recording
 from ._timing import timing
-from ._visitors import is_local
-from .scope import Scope, checked_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from sqlalchemy import Engine
-
-__all__ = [
-    "BeginHook",
-    "Finding",
-    "FindingKind",
-    "Gauges",
-    "Held",
-    "LiveConnection",
-    "LiveRequest",
-    "Load",
-    "PoolGauges",
-    "RecordHook",
-    "Recorder",
-    "RequestRecord",
-    "Statement",
-    "is_local",
-]
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -188,9 +171,9 @@ class Recorder:
         self._records: deque[RequestRecord] = deque(maxlen=keep)
         self._server_timing = server_timing
         self._with_statements = statements
-        _statements.listen()
+        _listeners.listen()
         if statements:
-            _statements.listen_to_statements()
+            _listeners.listen_to_statements()
         _recorders.add(self)
 
     @property
@@ -208,7 +191,7 @@ class Recorder:
         Those that a `sessionmaker` names when its middleware is made are watched already.
         """
         for engine in engines:
-            _pools.watch(engine)
+            watch_of(engine)
 
     def live(self) -> tuple[LiveRequest, ...]:
         """Return the requests that are not over, with the connections that they hold, the oldest first."""
@@ -218,11 +201,11 @@ class Recorder:
 
     def holders(self) -> tuple[str, ...]:
         """Say in a line each who has the connections of every pool, also outside of requests, the longest first."""
-        return _pools.holders()
+        return all_holders()
 
     def gauges(self) -> Gauges:
         """Return how much is going on: in this recorder's requests, and in every pool that is watched."""
-        return Gauges(len(self._live), self._finished, self._found, _pools.gauges())
+        return Gauges(len(self._live), self._finished, self._found, all_gauges())
 
     def watching(self, app: WSGIApplication) -> WSGIApplication:
         """Return an application that calls *app*, and has what it does recorded; for the `SessionMiddleware`."""

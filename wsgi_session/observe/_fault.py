@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from ._log import log
+from .._log import log
 
 P = ParamSpec("P")
 R = TypeVar("R")

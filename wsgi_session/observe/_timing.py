@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from wsgiref.types import StartResponse
 
-    from . import _wsgi
+    from .. import _wsgi
     from ._recording import Recording
 
 

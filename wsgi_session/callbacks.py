@@ -1,4 +1,4 @@
-"""The hooks of a transaction: what is called when it has been committed."""
+"""The callbacks of a transaction: what is called when it has been committed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
 
-OF_SESSION = "wsgi_session.on_commit"
+_OF_SESSION = "wsgi_session.on_commit"
 """The key of `Session.info` under which the callbacks of a session are."""
 
 
@@ -75,7 +75,7 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
 
 def awaited(session: Session) -> str:
     """Describe what waits for a commit of *session*, such as ``"1 callback of on_commit()"``; empty if nothing does."""
-    callbacks: Callbacks | None = session.info.get(OF_SESSION)
+    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
     number = len(callbacks.waiting) if callbacks else 0
     return f"{number} {'callback' if number == 1 else 'callbacks'} of on_commit()" if number else ""
 
@@ -99,7 +99,7 @@ def commit(session: Session) -> list[Exception]:
 
 def forget(session: Session) -> None:
     """Drop all callbacks of *session*."""
-    session.info.pop(OF_SESSION, None)
+    session.info.pop(_OF_SESSION, None)
 
 
 def log_errors(errors: list[Exception]) -> None:
@@ -182,7 +182,7 @@ on_run: list[Callable[[Callable[[], object]], object]] = []
 
 
 def _callbacks_of(session: Session) -> Callbacks:
-    callbacks: Callbacks = session.info.setdefault(OF_SESSION, Callbacks())
+    callbacks: Callbacks = session.info.setdefault(_OF_SESSION, Callbacks())
     return callbacks
 
 
@@ -198,13 +198,13 @@ def _listen() -> None:
 
 
 def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None and (callbacks := session.info.get(OF_SESSION)):
+    if transaction.parent is None and (callbacks := session.info.get(_OF_SESSION)):
         callbacks.begin(transaction)
 
 
 def _after_commit(session: Session) -> None:
     """Note which transaction has been committed; a savepoint that is released is one, too."""
-    if callbacks := session.info.get(OF_SESSION):
+    if callbacks := session.info.get(_OF_SESSION):
         transaction = session.get_nested_transaction() or session.get_transaction()
         assert transaction is not None  # it is left afterwards
         callbacks.committed.add(transaction)
@@ -215,7 +215,7 @@ def _after_transaction_end(session: Session, transaction: SessionTransaction) ->
 
     Here SQLAlchemy has left the transaction; in ``after_commit`` no SQL can be sent.
     """
-    callbacks: Callbacks | None = session.info.get(OF_SESSION)
+    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
     if callbacks is None:
         return
     if transaction not in callbacks.committed:

@@ -8,14 +8,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from . import _wsgi
-from ._codes import code_of
+from .. import _wsgi
+from .._codes import code_of
+from .._lifetime import Lifetime, innermost, scope_of_session
+from ..scope import State
 from ._findings import find
 from ._holds import Holds
-from ._lifetime import OF_SESSION, Lifetime, innermost
 from ._record import RequestRecord
 from ._transcript import Transcript
-from .scope import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from ._callers import Callers
+    from .._callers import Callers
     from ._holds import Hold
 
 
@@ -163,7 +163,7 @@ def current() -> Recording | None:
 
 def of_session(session: Session) -> Recording | None:
     """Return the recording of the request that *session* belongs to; of one made by hand, of the current request."""
-    scope = session.info.get(OF_SESSION)
+    scope = scope_of_session(session)
     return current() if scope is None else _outwards(scope)
 
 

@@ -14,11 +14,13 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
-from . import _pools, _recording, _transaction
+from .. import _transaction
+from .._shapes import WRITES, shape_of
+from . import _recording
 from ._fault import contained
 from ._loads import load_of
+from ._pools import watch_of
 from ._record import Statement
-from ._shapes import WRITES, shape_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -68,7 +70,7 @@ def recording_of(connection: Connection | None) -> Recording | None:
 
 @contained
 def _on_begin(session: Session, _transaction: object, connection: Connection) -> None:
-    watch = _pools.watch(connection.engine)
+    watch = watch_of(connection.engine)
     recording = _recording.of_session(session)
     if recording is not None:
         _of_connections[connection] = recording
@@ -77,7 +79,7 @@ def _on_begin(session: Session, _transaction: object, connection: Connection) ->
 
 @contained
 def _on_connection(connection: Connection) -> None:
-    _pools.watch(connection.engine).hold_of(connection)
+    watch_of(connection.engine).hold_of(connection)
 
 
 @contained
@@ -171,7 +173,7 @@ def _note(
     now = perf_counter()
     began = getattr(context, _BEGAN, now)
     shape = shape_of(statement, connection.dialect.name)
-    watch = _pools.watch(connection.engine)
+    watch = watch_of(connection.engine)
     noted = Statement(
         at=began - recording.began,
         duration=now - began,
@@ -194,7 +196,7 @@ def _note(
 
 def _ending(recording: Recording, connection: Connection, kind: str) -> Statement:
     """Make what stands for a COMMIT or ROLLBACK that is about to be sent."""
-    watch = _pools.watch(connection.engine)
+    watch = watch_of(connection.engine)
     return Statement(
         at=perf_counter() - recording.began,
         duration=0.0,

@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary, ref
 from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from . import _fork, _recording
-from ._callers import Callers
+from .. import _fork
+from .._callers import Callers
+from . import _recording
 from ._fault import contained
 from ._holds import Hold
 
@@ -223,18 +224,18 @@ class PoolWatch:
             hold.request.holds.give_back(hold, now)
 
 
-def watch(engine: Engine) -> PoolWatch:
+def watch_of(engine: Engine) -> PoolWatch:
     """Watch the pool of *engine* from now on, and return what does."""
     found = _watches.get(engine.pool)
     return _begin(engine) if found is None else found
 
 
-def gauges() -> tuple[PoolGauges, ...]:
+def all_gauges() -> tuple[PoolGauges, ...]:
     """Read the gauges of every pool that is watched."""
     return tuple(found.gauges() for found in _all())
 
 
-def holders() -> tuple[str, ...]:
+def all_holders() -> tuple[str, ...]:
     """Say who has the connections of every pool that is watched."""
     return tuple(f"{found.engine}: {holder}" for found in _all() for holder in found.holders())
 

@@ -1,0 +1,23 @@
+"""Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
+
+from .._visitors import is_local
+from ._pools import PoolGauges
+from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
+from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
+
+__all__ = [
+    "BeginHook",
+    "Finding",
+    "FindingKind",
+    "Gauges",
+    "Held",
+    "LiveConnection",
+    "LiveRequest",
+    "Load",
+    "PoolGauges",
+    "RecordHook",
+    "Recorder",
+    "RequestRecord",
+    "Statement",
+    "is_local",
+]
