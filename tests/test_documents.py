@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import scoped_session
 
+from tests.documents import Program, Reader, environment_of, steps
 from tests.helpers import request
 from wsgi_session import RetryMiddleware, SessionMiddleware
 from wsgi_session.registry import engines_of
@@ -57,6 +59,15 @@ def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch
         if isinstance(value, scoped_session):
             for engine in engines_of(value.session_factory):
                 engine.dispose()
+
+
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if blocks(one)], ids=name_of)
+def test_the_code_of_a_document_runs_as_printed(document: Path, tmp_path: Path) -> None:
+    """Who copies the blocks of one document into a file has a program that needs no request to run."""
+    with Reader(tmp_path, environment_of(Path(sys.executable).parent)) as reader:
+        for step in steps(document.read_text()):
+            if isinstance(step, Program):
+                reader.follow(step)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=name_of)
