@@ -499,6 +499,28 @@ def test_an_open_block_around_a_yield(
     assert caplog.records == []
 
 
+def test_a_block_that_begins_in_the_body(Session: Any, engine: Engine, caplog: Any) -> None:
+    """A ``begin()`` block that begins when the outcome is settled commits by itself, after the first byte."""
+    log: list[str] = []
+    log_commits(engine, log)
+
+    def body() -> Iterator[bytes]:
+        with Session.begin():
+            add_words(Session, "x")
+            yield b"x"
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return body()
+
+    request(SessionMiddleware(app, Session, commit=on_success), "POST", log=log)
+
+    assert log == ["200 OK", "b'x'", "COMMIT", "close"]
+    assert words(engine) == ["x"]
+    assert is_clean(engine)
+    assert caplog.records == []
+
+
 def begins(session: Any) -> None:
     """Begin without a block."""
     session.begin()
