@@ -54,7 +54,8 @@ def add(db: orm.Session) -> dict[str, list[str]]:
 def export(db: orm.Session) -> Iterator[str]:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
     response.content_type = "text/plain; charset=utf-8"
-    for text in db.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100)):
+    in_order = select(Note.text).order_by(Note.id)
+    for text in db.scalars(in_order, execution_options={"yield_per": 100}):
         yield f"{text}\n"
 
 

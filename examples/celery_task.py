@@ -34,4 +34,5 @@ def add(text: str) -> None:
     note = Note(text=text)
     Session.add(note)
     Session.flush()  # gives it its id
-    on_commit(Session(), partial(shout.delay, note.id))  # not before: the worker may be faster than the COMMIT
+    # not before: the worker may be faster than the COMMIT
+    on_commit(Session(), partial(shout.delay, note.id))

@@ -23,7 +23,7 @@ from wsgi_session import SessionMiddleware, on_unsafe_success
 
 @cherrypy.tools.register("before_handler")
 def db() -> None:
-    """Let handlers write ``cherrypy.request.db``; the tool named "sessions" is about cookies."""
+    """Let handlers write ``cherrypy.request.db``; CherryPy's "sessions" are about cookies."""
     cherrypy.request.db = cherrypy.request.wsgi_environ["sqlalchemy.session"]
 
 
@@ -40,7 +40,8 @@ class Export:
     def GET(self) -> Iterator[bytes]:  # noqa: N802
         """Stream them, one a line: the session lives until the last of them is sent."""
         cherrypy.response.headers["Content-Type"] = "text/plain; charset=utf-8"
-        texts = cherrypy.request.db.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
+        in_order = select(Note.text).order_by(Note.id)
+        texts = cherrypy.request.db.scalars(in_order, execution_options={"yield_per": 100})
         return (f"{text}\n".encode() for text in texts)
 
 

@@ -30,7 +30,10 @@ from wsgi_session import SessionMiddleware, on_unsafe_success
 
 settings.configure(
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
-    MIDDLEWARE=["django.middleware.common.CommonMiddleware", f"{__name__}.put_session_into_request"],
+    MIDDLEWARE=[
+        "django.middleware.common.CommonMiddleware",
+        f"{__name__}.put_session_into_request",
+    ],
     ROOT_URLCONF=__name__,
     SECRET_KEY=os.environ.get("SECRET_KEY", "for development only"),
 )
@@ -42,7 +45,9 @@ class Request(HttpRequest):
     db: orm.Session
 
 
-def put_session_into_request(get_response: Callable[[Request], HttpResponse]) -> Callable[[Request], HttpResponse]:
+def put_session_into_request(
+    get_response: Callable[[Request], HttpResponse],
+) -> Callable[[Request], HttpResponse]:
     """Let views write ``request.db``; ``request.session`` is the one with the cookie."""
 
     def middleware(request: Request) -> HttpResponse:
@@ -71,8 +76,10 @@ class Notes(View):
 
 def export(request: Request) -> StreamingHttpResponse:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = request.db.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
-    return StreamingHttpResponse((f"{text}\n" for text in texts), content_type="text/plain")
+    in_order = select(Note.text).order_by(Note.id)
+    texts = request.db.scalars(in_order, execution_options={"yield_per": 100})
+    lines = (f"{text}\n" for text in texts)
+    return StreamingHttpResponse(lines, content_type="text/plain")
 
 
 urlpatterns = [path("notes", Notes.as_view()), path("notes/export", export)]

@@ -51,7 +51,8 @@ class Export:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Stream them, one a line: the session lives until the last of them is sent."""
-        texts = req.context.session.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
+        in_order = select(Note.text).order_by(Note.id)
+        texts = req.context.session.scalars(in_order, execution_options={"yield_per": 100})
         resp.content_type = falcon.MEDIA_TEXT
         resp.stream = (f"{text}\n".encode() for text in texts)
 

@@ -44,5 +44,6 @@ def add() -> tuple[dict[str, list[str]], int]:
 @app.get("/notes/export")
 def export() -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = g.session.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
+    in_order = select(Note.text).order_by(Note.id)
+    texts = g.session.scalars(in_order, execution_options={"yield_per": 100})
     return Response((f"{text}\n" for text in texts), mimetype="text/plain")

@@ -72,7 +72,7 @@ def make_application(engine: Engine) -> WSGIApplication:
 
 
 def mounted(inspector: WSGIApplication, application: WSGIApplication) -> WSGIApplication:
-    """Return an application that calls *inspector* for what is below `PLACE`, and *application* for the rest."""
+    """Return an application that calls *inspector* below `PLACE`, else *application*."""
 
     def dispatching(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path, name = environ["PATH_INFO"], environ.get("SCRIPT_NAME", "")

@@ -56,8 +56,10 @@ def refuse(error: IntegrityError, request: Request) -> dict[str, Any]:
 @view_config(route_name="export")
 def export(request: Request) -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = request.dbsession.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
-    return Response(app_iter=(f"{text}\n".encode() for text in texts), content_type="text/plain")
+    in_order = select(Note.text).order_by(Note.id)
+    texts = request.dbsession.scalars(in_order, execution_options={"yield_per": 100})
+    lines = (f"{text}\n".encode() for text in texts)
+    return Response(app_iter=lines, content_type="text/plain")
 
 
 with Configurator() as config:
@@ -65,4 +67,5 @@ with Configurator() as config:
     config.add_route("notes", "/notes")
     config.add_route("export", "/notes/export")
     config.scan(__name__)
-    application = SessionMiddleware(config.make_wsgi_app(), Session, commit=on_unsafe_success)
+    app = config.make_wsgi_app()
+    application = SessionMiddleware(app, Session, commit=on_unsafe_success)

@@ -15,7 +15,7 @@ from wsgi_session import session_scope
 
 
 def add(lines: Iterable[str]) -> int:
-    """Add notes and count them; it asks the registry, and so may be called in a request, too."""
+    """Add notes and count them; a request may call it, too, for it asks the registry."""
     notes = [Note(text=line.strip()) for line in lines]
     Session.add_all(notes)
     return len(notes)

@@ -44,8 +44,10 @@ def add(request: NotesRequest) -> Response:
 
 def export(request: NotesRequest) -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = request.db.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
-    return Response(app_iter=(f"{text}\n".encode() for text in texts), content_type="text/plain")
+    in_order = select(Note.text).order_by(Note.id)
+    texts = request.db.scalars(in_order, execution_options={"yield_per": 100})
+    lines = (f"{text}\n".encode() for text in texts)
+    return Response(app_iter=lines, content_type="text/plain")
 
 
 VIEWS = {("GET", "/notes"): show, ("POST", "/notes"): add, ("GET", "/notes/export"): export}

@@ -49,7 +49,8 @@ def add(request: NotesRequest) -> Response:
 
 def export(request: NotesRequest) -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    texts = request.db.scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100))
+    in_order = select(Note.text).order_by(Note.id)
+    texts = request.db.scalars(in_order, execution_options={"yield_per": 100})
     return Response((f"{text}\n" for text in texts), mimetype="text/plain")
 
 

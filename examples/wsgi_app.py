@@ -52,12 +52,13 @@ def add(environ: WSGIEnvironment) -> tuple[HTTPStatus, dict[str, Any]]:
 
 def export() -> Iterable[bytes]:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
-    for text in Session().scalars(select(Note.text).order_by(Note.id).execution_options(yield_per=100)):
+    in_order = select(Note.text).order_by(Note.id)
+    for text in Session().scalars(in_order, execution_options={"yield_per": 100}):
         yield f"{text}\n".encode()
 
 
 def answer(start_response: StartResponse, status: HTTPStatus, content: dict[str, Any]) -> list[bytes]:
-    """Send JSON; a list is handed to the server as it is, when the session has ended already."""
+    """Send JSON; a list is handed to the server as it is, after the end of the session."""
     body = json.dumps(content).encode()
     headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     start_response(f"{status.value} {status.phrase}", headers)

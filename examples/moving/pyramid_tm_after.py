@@ -77,7 +77,8 @@ def refuse(error: IntegrityError, request: Request) -> dict[str, Any]:
 def export(request: Request) -> Response:
     """Stream the notes, one a line: the session lives until the last of them is sent."""
     notes = request.dbsession.scalars(select(Note.text).order_by(Note.id))
-    return Response(app_iter=(f"{note}\n".encode() for note in notes), content_type="text/plain")
+    lines = (f"{note}\n".encode() for note in notes)
+    return Response(app_iter=lines, content_type="text/plain")
 
 
 def import_notes(notes: list[str]) -> None:
@@ -91,4 +92,5 @@ with Configurator() as config:
     config.add_route("notes", "/notes")
     config.add_route("export", "/notes/export")
     config.scan(__name__)
-    application = SessionMiddleware(config.make_wsgi_app(), Session, commit=on_unsafe_success)
+    app = config.make_wsgi_app()
+    application = SessionMiddleware(app, Session, commit=on_unsafe_success)
