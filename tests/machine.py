@@ -54,6 +54,7 @@ SYSTEM: dict[str, Callable[[], bool]] = {
     "postgresql": lambda: bool(os.environ.get("WSGI_SESSION_TEST_PG")) or _has_postgresql_server(),
     "postgresql-server": _has_postgresql_server,
     "redis": lambda: shutil.which("redis-server") is not None,
+    "sphinx": lambda: all(find_spec(name) for name in ("furo", "myst_parser", "sphinx", "sphinx_copybutton")),
     "valgrind": lambda: shutil.which("valgrind") is not None,
 }
 """Each thing that a check may need, and whether it is here; a ``-server`` is one to start, to kill and to configure."""

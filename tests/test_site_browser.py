@@ -1,0 +1,130 @@
+"""The documentation site in a browser: each page, narrow and wide, light and dark, and where its links lead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup
+
+from tests.browsing import SCREENS, assert_readable, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.system("sphinx")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files, and says nothing."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site, and return its folder."""
+    folder = tmp_path_factory.mktemp("site")
+    options = ["-q", "-W", "-E", "-d", folder / "doctrees"]
+    subprocess.run([sys.executable, "-m", "sphinx", *options, ROOT / "docs", folder / "pages"], check=True)
+    return folder / "pages"
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """Serve the site, and return its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def names_of_pages(site: Path) -> list[str]:
+    """List the pages of the site, but for the indexes that Sphinx makes."""
+    made = {"genindex.html", "py-modindex.html", "search.html"}
+    return sorted({path.relative_to(site).as_posix() for path in site.glob("**/*.html")} - made)
+
+
+@pytest.mark.system("chromium")
+@SCREENS
+def test_every_page_is_readable(
+    browser: Browser, site: Path, address: str, screen: str, complaints: list[str], pictures: Path
+) -> None:
+    """No page is wider than its window or too pale, and none asks for what is not there."""
+    with opened(browser, address, screen, complaints) as page:
+        for name in names_of_pages(site):
+            page.goto(f"/{name}")
+            if name in {"index.html", "tutorial.html", "servers.html"}:
+                page.screenshot(path=pictures / f"site-{name.removesuffix('.html')}-{screen}.png")
+
+            assert_readable(page, within="article")
+    # The icon is asked for late, and the next page may break that off; its link is checked below.
+    assert [one for one in complaints if not one.endswith("/favicon.svg")] == []
+
+
+@pytest.mark.system("chromium")
+@pytest.mark.parametrize("screen", ["390-light"])
+def test_what_goes_on_fades_at_its_edge(browser: Browser, address: str, screen: str, complaints: list[str]) -> None:
+    """A table or picture that is wider than a narrow screen shows that there is more of it."""
+    with opened(browser, address, screen, complaints) as page:
+        for name, wide in (("servers.html", ".table-wrapper"), ("life.html", "p:has(> img)")):
+            page.goto(f"/{name}")
+            moved = page.locator(wide).first
+
+            assert moved.evaluate(FADES) == [True, "0px", "48px"]
+            moved.evaluate("one => { one.scrollLeft = one.scrollWidth; }")
+            page.wait_for_function(f"one => ({FADES})(one).join() === 'true,48px,0px'", arg=moved.element_handle())
+
+
+FADES = """one => [
+  one.scrollWidth > one.clientWidth,
+  ...["--before", "--after"].map(name => getComputedStyle(one).getPropertyValue(name)),
+]"""
+"""Says whether there is more than can be seen, and how wide the left and the right edge fade."""
+
+
+def test_every_link_leads_somewhere(site: Path) -> None:
+    """Each link within the site leads to a file of it, and to a place in that file where it names one."""
+    pages = [site / name for name in names_of_pages(site)]
+
+    assert [(page.name, link) for page in pages for link in links_of(page) if not leads(page, link)] == []
+
+
+@cache
+def parsed(page: Path) -> BeautifulSoup:
+    """Return a page, parsed."""
+    return BeautifulSoup(page.read_text(), "html.parser")
+
+
+@cache
+def places_of(page: Path) -> frozenset[str]:
+    """List the names that a link to a place in the page may have."""
+    return frozenset(str(one["id"]) for one in parsed(page).find_all(id=True)) | {""}
+
+
+def links_of(page: Path) -> set[str]:
+    """List where the links, pictures and scripts of a page lead, within the site."""
+    found = {str(one[key]) for key in ("href", "src") for one in parsed(page).find_all(**{key: True})}
+    return {link for link in found if not urlsplit(link).scheme}
+
+
+def leads(page: Path, link: str) -> bool:
+    """Say whether there is what a *link* of a page names."""
+    path, place = urldefrag(link)
+    target = page.parent / unquote(urlsplit(path).path) if path else page
+    if not target.is_file():
+        return False
+    return target.suffix != ".html" or unquote(place) in places_of(target)
