@@ -34,6 +34,9 @@ class Goal:
     shown: Callable[[float], str]
     """Writes a number of this kind."""
 
+    floor: Callable[[AllFigures], Measured | None] = lambda found: None
+    """Finds what the parts alone cost (`benchmarks.floor`)."""
+
 
 def signed(number: float) -> str:
     """Write what is added."""
@@ -50,12 +53,18 @@ def times(number: float) -> str:
     return f"x{number:.3f}"
 
 
-def _added(name: str, view: str) -> Callable[[AllFigures], Measured | None]:
-    return lambda found: _if_counted(found[name].costs[view], lambda cost: Measured(cost.added))
+def _adds(case: str, limit: float, view: str, *, rule: str = "") -> Goal:
+    def added(name: str) -> Callable[[AllFigures], Measured | None]:
+        return lambda found: _if_counted(found[name + rule].costs[view], lambda cost: Measured(cost.added))
+
+    return Goal(case, limit, added("wsgi_session"), signed, added("floor"))
 
 
-def _ratio(name: str, view: str) -> Callable[[AllFigures], Measured | None]:
-    return lambda found: _if_counted(found[name].costs[view], lambda cost: Measured(cost.ratio, cost.error))
+def _multiplies(case: str, limit: float, view: str, *, rule: str = "") -> Goal:
+    def ratio(name: str) -> Callable[[AllFigures], Measured | None]:
+        return lambda found: _if_counted(found[name + rule].costs[view], lambda cost: Measured(cost.ratio, cost.error))
+
+    return Goal(case, limit, ratio("wsgi_session"), times, ratio("floor"))
 
 
 def _if_counted(cost: Cost, figure: Callable[[Cost], Measured]) -> Measured | None:
@@ -81,12 +90,12 @@ def _growth(found: AllFigures) -> Measured | None:
 
 
 GOALS = (
-    Goal("a request that does not touch its session", 8_000, _added("wsgi_session", "untouched"), signed),
-    Goal("the same, with a commit rule", 11_000, _added("wsgi_session_rule", "untouched"), signed),
-    Goal("a generator of ten chunks, untouched", 40_000, _added("wsgi_session", "stream"), signed),
-    Goal("one SELECT by primary key", 1.015, _ratio("wsgi_session", "select"), times),
-    Goal("INSERT and COMMIT by the handler", 1.01, _ratio("wsgi_session", "insert"), times),
-    Goal("INSERT, committed by a rule", 1.015, _ratio("wsgi_session_rule", "insert"), times),
+    _adds("a request that does not touch its session", 8_000, "untouched"),
+    _adds("the same, with a commit rule", 11_000, "untouched", rule="_rule"),
+    _adds("a generator of ten chunks, untouched", 40_000, "stream"),
+    _multiplies("one SELECT by primary key", 1.015, "select"),
+    _multiplies("INSERT and COMMIT by the handler", 1.01, "insert"),
+    _multiplies("INSERT, committed by a rule", 1.015, "insert", rule="_rule"),
     Goal("bytes for each open untouched response", 600, _memory, whole),
     Goal("what each of 10,000 open responses costs, by each of 10", 1.02, _growth, times),
     Goal("round trips on PostgreSQL, untouched", 0, _trips("untouched"), whole),

@@ -13,14 +13,24 @@ from .goals import GOALS, TRIPS, Goal, Measured, signed, times, whole
 def report(found: AllFigures, heading: str) -> str:
     """Render everything that is known."""
     parts = [heading]
-    if {"wsgi_session", "wsgi_session_rule"} <= set(found):
-        parts += ["## Goals", _goals(found)]
+    if {"wsgi_session", "wsgi_session_rule", *FLOORS} <= set(found):
+        parts += ["## Goals", _goals(found), FLOOR]
     parts += ["## Beside the peers", PEERS, _peers(found)]
     if FOLLOWED in found:
         parts += ["## Growth", GROWTH, _growth(found[FOLLOWED])]
     parts += ["## Versions", _versions(found)]
     return "\n\n".join(parts) + "\n"
 
+
+FLOORS = ("floor", "floor_rule")
+"""The subjects that nobody could use."""
+
+FLOOR = """\
+*Floor* is what the parts cost of which this project is made, put together in as few functions as Python allows, with
+nothing that guards them ([`benchmarks/floor.py`](../benchmarks/floor.py)): a scope, a `ContextVar` that is set and set
+back, a session that is built on first touch, a step of a body in its scope. What lies between the floor and what was
+measured is the price of the promises, for an error, a second thread, a fork, a dropped response and late use are all
+minded. A goal that lies below the floor is out of reach for these parts."""
 
 PEERS = """\
 Each row is a way to have a session in every request, beside the same application in the same framework whose views
@@ -41,20 +51,28 @@ where its objects lie hardly matters to them."""
 
 
 def _goals(found: AllFigures) -> str:
-    return _table(("case", "goal", "measured", ""), [_goal(goal, goal.measured(found)) for goal in GOALS])
+    return _table(("case", "goal", "floor", "measured", ""), [_goal(goal, found) for goal in GOALS])
 
 
-def _goal(goal: Goal, measured: Measured | None) -> tuple[str, ...]:
-    if measured is None:
-        return goal.case, goal.shown(goal.limit), "not measured", ""
-    error = "" if measured.error is None else f" ±{measured.error:.3f}"
-    verdict = "met" if measured.value <= goal.limit else "**missed**"
-    return goal.case, goal.shown(goal.limit), goal.shown(measured.value) + error, verdict
+def _goal(goal: Goal, found: AllFigures) -> tuple[str, ...]:
+    measured = goal.measured(found)
+    floor = goal.floor(found)
+    return (
+        goal.case,
+        goal.shown(goal.limit),
+        "" if floor is None else _with_error(goal, floor),
+        "not measured" if measured is None else _with_error(goal, measured),
+        "" if measured is None else "met" if measured.value <= goal.limit else "**missed**",
+    )
+
+
+def _with_error(goal: Goal, measured: Measured) -> str:
+    return goal.shown(measured.value) + ("" if measured.error is None else f" ±{measured.error:.3f}")
 
 
 def _peers(found: AllFigures) -> str:
     heads = ("", "in", "SQLAlchemy", "untouched", "stream", "SELECT", "INSERT", "by", "memory", "round trips")
-    return _table(heads, [_peer(figures) for figures in found.values()])
+    return _table(heads, [_peer(figures) for name, figures in found.items() if name not in FLOORS])
 
 
 def _peer(figures: Figures) -> tuple[str, ...]:

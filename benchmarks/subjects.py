@@ -65,6 +65,18 @@ def wsgi_session(framework: Framework, rule: str | None, options: Options) -> WS
     return project.SessionMiddleware(framework(work), registry, commit=commit)
 
 
+def floor(rule: str | None, options: Options) -> WSGIApplication:
+    """Use the parts of this project alone."""
+    import wsgi_session as project
+
+    from .floor import Floor
+
+    work = with_session(_in_environ, commits=rule is None)
+    return Floor(
+        frameworks.wsgi(work), sessionmaker(filled_engine(options)), None if rule is None else getattr(project, rule)
+    )
+
+
 def recipe(options: Options) -> WSGIApplication:
     """Use a thread-local `scoped_session`, removed at the end of the request, as SQLAlchemy documents it."""
     from werkzeug.wsgi import ClosingIterator
@@ -180,6 +192,10 @@ SUBJECTS: dict[str, Subject] = {
         partial(wsgi_session, frameworks.wsgi, _RULE),
         (_PROJECT,),
         commits="the rule",
+    ),
+    "floor": Subject("the floor", frameworks.wsgi, partial(floor, None), (_PROJECT,)),
+    "floor_rule": Subject(
+        "the floor, `on_unsafe_success`", frameworks.wsgi, partial(floor, _RULE), (_PROJECT,), commits="the rule"
     ),
     "recipe": Subject("`scoped_session`, the documented recipe", frameworks.wsgi, recipe, ("werkzeug",)),
     "repoze_tm2": Subject(

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,15 @@ from benchmarks.cost import Cost
 from benchmarks.environments import ROOT
 from benchmarks.figures import Figures
 from benchmarks.meters import LAYOUTS, SIDES, compare
-from benchmarks.report import report
+from benchmarks.report import FLOORS, report
 from benchmarks.subjects import SUBJECTS, Subject
 from benchmarks.words import count_words
 
 INSTALLED = {
     "wsgi_session",
     "wsgi_session_rule",
+    "floor",
+    "floor_rule",
     "recipe",
     "wsgi_session_flask",
     "flask_sqlalchemy",
@@ -107,18 +110,22 @@ def test_both_sides_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_layouts_differ(tmp_path: Path) -> None:
-    """In each layout objects lie elsewhere, and in the same one they lie where they have lain."""
+    """In each layout objects lie elsewhere, and in the same one nearly all lie where they have lain."""
     (tmp_path / "places.py").write_text("print([id(bytes(size)) % 4096 for size in range(10, 500, 50)])")
     environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(tmp_path)}
 
-    def places(layout: int) -> bytes:
+    def places(layout: int) -> list[int]:
         command = [sys.executable, "-B", "-m", "benchmarks.layout", str(layout), "places"]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT, env=environment).stdout
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=ROOT, env=environment).stdout
+        return json.loads(said)  # type: ignore[no-any-return]
 
-    first, *others = [places(layout) for layout in range(LAYOUTS)]
+    def moved(one: list[int], other: list[int]) -> int:
+        return sum(first != second for first, second in zip(one, other, strict=True))
 
-    assert places(0) == first
-    assert len({first, *others}) == LAYOUTS
+    found = [places(layout) for layout in range(LAYOUTS)]
+
+    assert moved(places(0), found[0]) <= 2  # without callgrind the system has a say, too
+    assert min(moved(one, other) for one, other in combinations(found, 2)) >= 5
 
 
 @pytest.mark.system("valgrind")
@@ -193,30 +200,35 @@ def test_the_guard_says_both_numbers() -> None:
 
 def test_a_missed_goal_is_shown_as_missed() -> None:
     """The report says of each goal whether it has been met."""
-    found = {name: _figures(SUBJECTS[name], added=9_000) for name in ("wsgi_session", "wsgi_session_rule")}
+    found = _found(added=9_000)
 
     lines = report(found, "# Figures").splitlines()
 
-    assert "| a request that does not touch its session | +8,000 | +9,000 | **missed** |" in lines
-    assert "| the same, with a commit rule | +11,000 | +9,000 | met |" in lines
+    assert "| a request that does not touch its session | +8,000 | +7,000 | +9,000 | **missed** |" in lines
+    assert "| the same, with a commit rule | +11,000 | +7,000 | +9,000 | met |" in lines
 
 
 def test_a_ratio_is_shown_with_its_error() -> None:
     """The report says how far each ratio among the goals can be trusted."""
-    found = {name: _figures(SUBJECTS[name], added=9_000) for name in ("wsgi_session", "wsgi_session_rule")}
+    found = _found(added=9_000)
 
     lines = report(found, "# Figures").splitlines()
 
-    assert "| one SELECT by primary key | x1.015 | x10.000 ±0.100 | **missed** |" in lines
-    assert "| bytes for each open untouched response | 600 | 300 | met |" in lines
+    assert "| one SELECT by primary key | x1.015 | x8.000 ±0.100 | x10.000 ±0.100 | **missed** |" in lines
+    assert "| bytes for each open untouched response | 600 |  | 300 | met |" in lines
 
 
 def test_the_document_is_of_every_subject() -> None:
-    """`docs/costs.md` has a row for each subject."""
+    """`docs/costs.md` has a row for each subject that somebody could use."""
     text = costs.DOCUMENT.read_text()
 
-    for subject in SUBJECTS.values():
+    for subject in (subject for name, subject in SUBJECTS.items() if name not in FLOORS):
         assert f"\n| {subject.title} | " in text
+
+
+def _found(added: float) -> dict[str, Figures]:
+    found = {name: _figures(SUBJECTS[name], added) for name in ("wsgi_session", "wsgi_session_rule")}
+    return found | {name: _figures(SUBJECTS[name], added - 2_000) for name in FLOORS}
 
 
 def _figures(subject: Subject, added: float) -> Figures:
