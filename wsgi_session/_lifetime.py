@@ -158,7 +158,9 @@ class Lifetime(Scope):
             if not reason and (awaited := callbacks.awaited(session)):
                 reason = f"its commit is waited for ({awaited})"
             if reason:
-                raise PendingChangesError(f"{session!r} cannot be released: {reason}. Commit or roll back first.")
+                raise PendingChangesError(
+                    f"{self!r}: {session!r} cannot be released: {reason}. Commit or roll back first."
+                )
         for session in self._built():
             _transaction.release(session)
 
@@ -248,7 +250,7 @@ class Lifetime(Scope):
         self._state = State.SETTLING  # it is too late for doom()
         try:
             for session in self._uncommitted():
-                _transaction.refuse_open_block(session)
+                _transaction.refuse_open_block(session, self)
             while waiting := [session for session in self._uncommitted() if session not in committed]:
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])

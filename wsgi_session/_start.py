@@ -1,9 +1,8 @@
-"""A ``start_response`` that is held back, until the outcome has been carried out, and the chunks that come after it."""
+"""A ``start_response`` that is held back, until the outcome has been carried out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from . import _wsgi
@@ -128,61 +127,3 @@ class SettlingStart(HeldStart):
         if exc_info is not None:
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
         return super()._come_late(status, headers, exc_info)
-
-
-def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterable[bytes]:
-    """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
-
-    The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
-    that completes the declared length.
-    """
-    return counted_chunks(body, scope, start.missing) if not start.is_held else _awaited_chunks(body, scope, start)
-
-
-def counted_chunks(chunks: Iterable[bytes], scope: Lifetime, missing: int | None) -> Iterable[bytes]:
-    """Return *chunks*; the connections are given back when no more than *missing* bytes are to come, if declared."""
-    if missing is None:
-        return chunks
-    if missing > 0:
-        return _counted(chunks, scope, missing)
-    scope.finish_transactions()
-    return chunks
-
-
-def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator[bytes]:
-    chunks = iter(chunks)
-    for chunk in chunks:
-        missing -= len(chunk)
-        if missing <= 0:
-            scope.finish_transactions()
-            yield chunk
-            break
-        yield chunk
-    for chunk in chunks:  # not "yield from", which would close them: that is for the server to do, and once
-        yield chunk
-
-
-def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterator[bytes]:
-    """Yield the chunks of an application that calls ``start_response`` in its iterable.
-
-    An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
-    not empty: a server takes no chunk before its ``start_response`` was called.
-
-    Args:
-        body: What the application returned.
-        scope: The scope of the request.
-        start: Forgotten when it has been used, for a server's bound method would close a cycle through the response.
-    """
-    chunks = iter(body)
-    first: tuple[bytes, ...] = ()
-    for chunk in chunks:
-        if start.call is None:
-            yield chunk
-        elif chunk:
-            first = (chunk,)
-            break
-    if start.is_held:
-        start.let_go()
-    missing = start.missing
-    del start
-    yield from counted_chunks(chain(first, chunks), scope, missing)

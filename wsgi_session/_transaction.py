@@ -1,28 +1,26 @@
 """The transaction of one session: what it holds, and the ways to end it.
 
-Nothing here knows of requests. `listen_to` sees to it that a connection goes back to its pool in no transaction, and
-that what a session has flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
+Nothing here knows of requests. `listen_to` sees to it that the engines of a session are known, and that what it has
+flushed can be seen, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from . import _fork
+from . import _engines
 from ._log import log
 from .errors import OpenTransactionError
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Collection
 
     from sqlalchemy import Connection
@@ -93,11 +91,11 @@ def release(session: Session) -> None:
         transaction.close()
 
 
-def refuse_open_block(session: Session) -> None:
-    """Raise an error if a ``session.begin()`` block is still open, for only its end may commit it."""
+def refuse_open_block(session: Session, scope: object) -> None:
+    """Raise an error that names *scope* if a ``session.begin()`` block is still open: only its end may commit it."""
     if is_open_block(session):
         raise OpenTransactionError(
-            f"{session!r} is still inside a 'session.begin()' block, which a commit rule cannot commit."
+            f"{scope!r}: {session!r} is still inside a 'session.begin()' block, which a commit rule cannot commit."
             " End the block before the first chunk of the body, or use 'commit=None'."
         )
 
@@ -188,27 +186,8 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
     engine = connection.engine
-    if id(engine) not in _met:
-        _meet(engine)
-
-
-def _meet(engine: Engine) -> None:
-    """Take note of an engine on which a session begins for the first time."""
-    engines.add(engine)
-    _met.add(id(engine))
-    weakref.finalize(engine, _met.discard, id(engine)).atexit = False
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.pool, "reset", _on_reset)
-
-
-def _on_reset(connection: sqlite3.Connection, *_of_the_event: object) -> None:
-    """Roll back what a failed COMMIT has left open, or the next who gets *connection* would commit it.
-
-    SQLite goes on with the transaction, SQLAlchemy takes it for ended. If this raises, the pool throws the connection
-    away. A listener to ``handle_error`` would roll back earlier, but each statement of the engine would pay for it.
-    """
-    if connection.in_transaction:
-        connection.rollback()
+    if id(engine) not in _engines.met:
+        _engines.meet(engine)
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:
@@ -232,34 +211,3 @@ def _after_soft_rollback(session: Session, previous_transaction: SessionTransact
     """Forget what was flushed in the savepoint that has been rolled back."""
     if flushed := session.info.get(FLUSHED):
         session.info[FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
-
-
-def is_autocommit(connection: Connection) -> bool:
-    """Say whether each statement on *connection* is committed by itself, as SQLAlchemy or the driver has it.
-
-    SQLAlchemy has no public name for what it asks itself.
-    """
-    by_sqlalchemy = connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return by_sqlalchemy or of_driver(connection, "autocommit", default=False) is True
-
-
-def of_driver(connection: Connection, name: str, *, default: object) -> object:
-    """Read an attribute of the driver's connection, which may lack it, or be closed already."""
-    try:
-        return getattr(connection.connection.driver_connection, name, default)
-    except Exception:  # of the driver
-        return default
-
-
-def replace_pool(engine: Engine) -> None:
-    """Give *engine* a new pool, in a child process; an in-memory database is a copy of the child's own."""
-    if not isinstance(engine.pool, StaticPool | SingletonThreadPool):
-        _fork.kept.append(engine.pool)
-        engine.dispose(close=False)
-
-
-engines: _fork.Inheritance[Engine] = _fork.Inheritance(replace_pool)
-"""The engines on which a session has begun."""
-
-_met: set[int] = set()
-"""Their ids: to look for an engine in a `WeakSet` costs ten times as much."""

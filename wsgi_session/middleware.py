@@ -10,9 +10,10 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _wsgi
+from ._chunks import settled_chunks
 from ._lifetime import Lifetime, Terms, innermost
 from ._response import Response
-from ._start import SettlingStart, settled_chunks
+from ._start import SettlingStart
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook

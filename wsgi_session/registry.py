@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
-from . import _fork, _lazy, _transaction, current
+from . import _engines, _fork, _lazy, _transaction, current
 from ._lifetime import note_built
 from .current import current_scope
 from .errors import ScopeEndedError
@@ -205,7 +205,7 @@ def engines_of(session_factory: Any) -> list[Engine]:
 
 def _replace_pools(registry: ScopeRegistry[Any]) -> None:
     for engine in engines_of(registry.source.session_factory):
-        _transaction.replace_pool(engine)
+        _engines.replace_pool(engine)
 
 
 _registries: _fork.Inheritance[ScopeRegistry[Any]] = _fork.Inheritance(_replace_pools)

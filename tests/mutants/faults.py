@@ -17,7 +17,7 @@ class Fault:
 
 
 FAULTS = [
-    Fault("no rollback after a failed COMMIT", 4, "_transaction", "        connection.rollback()", "        pass"),
+    Fault("no rollback after a failed COMMIT", 4, "_engines", "        connection.rollback()", "        pass"),
     Fault(
         "the connection is used again after a BaseException",
         4,
@@ -127,7 +127,7 @@ FAULTS = [
     Fault(
         "the response keeps start_response",
         3,
-        "_start",
+        "_chunks",
         "    del start\n    yield from",
         "    yield from",
     ),
@@ -150,7 +150,7 @@ FAULTS = [
         "an open begin() block is committed",
         5,
         "_lifetime",
-        "                _transaction.refuse_open_block(session)",
+        "                _transaction.refuse_open_block(session, self)",
         "                pass",
     ),
     Fault(
@@ -177,7 +177,7 @@ FAULTS = [
     Fault(
         "a complete Content-Length gives nothing back",
         6,
-        "_start",
+        "_chunks",
         "            scope.finish_transactions()\n            yield chunk",
         "            yield chunk",
     ),
@@ -285,7 +285,7 @@ FAULTS = [
         "        if connection in self._saved:\n            self.commits(connection)",
         "        pass",
     ),
-    Fault("AUTOCOMMIT is not seen", 11, "_attempt", "if _transaction.is_autocommit(connection):", "if False:"),
+    Fault("AUTOCOMMIT is not seen", 11, "_attempt", "if _engines.is_autocommit(connection):", "if False:"),
     Fault(
         "the environ of an attempt is the next one's",
         11,
@@ -372,7 +372,7 @@ FAULTS = [
         "if session.in_transaction() or callbacks.awaited(session))",
         "if session.in_transaction())",
     ),
-    Fault("a child uses its parent's pool", 13, "_transaction", "        engine.dispose(close=False)", "        pass"),
+    Fault("a child uses its parent's pool", 13, "_engines", "        engine.dispose(close=False)", "        pass"),
     Fault("a child collects its parent's sessions", 13, "registry", "_fork.kept.append(self._session)", "pass"),
     Fault(
         "sessions of other threads die in the fork",

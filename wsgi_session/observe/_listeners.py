@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
-from .. import _transaction
+from .. import _engines
 from .._shapes import WRITES, shape_of
 from . import _recording
 from ._fault import contained
@@ -190,7 +190,7 @@ def _note(
         held_at=_held_at(recording, watch, connection),
     )
     recording.transcript.add(noted)
-    if shape.kind in WRITES and error is None and not _transaction.is_autocommit(connection):
+    if shape.kind in WRITES and error is None and not _engines.is_autocommit(connection):
         recording.transcript.write(noted, id(connection))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from .. import _transaction
+from .. import _engines, _transaction
 from .._callers import Callers
 from .._lifetime import scope_of_session
 from .._shapes import HARMLESS, shape_of
@@ -124,7 +124,7 @@ class isolated(Isolation):  # noqa: N801
     def _enclose(self, engine: Engine) -> Enclosure:
         connection = engine.connect()
         self._leaks.disregard(connection.connection.dbapi_connection)
-        if _transaction.is_autocommit(connection):
+        if _engines.is_autocommit(connection):
             connection.close()
             self._problems.refuse(f"{engine.url!r} commits each statement by itself, which nothing can undo. {_REMEDY}")
         enclosure = Enclosure(connection)

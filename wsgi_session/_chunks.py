@@ -1,0 +1,69 @@
+"""The chunks of a body under a rule, and what is done between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._lifetime import Lifetime
+    from ._start import SettlingStart
+
+
+def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterable[bytes]:
+    """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
+
+    The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
+    that completes the declared length.
+    """
+    return _counted_chunks(body, scope, start.missing) if not start.is_held else _awaited_chunks(body, scope, start)
+
+
+def _counted_chunks(chunks: Iterable[bytes], scope: Lifetime, missing: int | None) -> Iterable[bytes]:
+    """Return *chunks*; the connections are given back when no more than *missing* bytes are to come, if declared."""
+    if missing is None:
+        return chunks
+    if missing > 0:
+        return _counted(chunks, scope, missing)
+    scope.finish_transactions()
+    return chunks
+
+
+def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator[bytes]:
+    chunks = iter(chunks)
+    for chunk in chunks:
+        missing -= len(chunk)
+        if missing <= 0:
+            scope.finish_transactions()
+            yield chunk
+            break
+        yield chunk
+    for chunk in chunks:  # not "yield from", which would close them: that is for the server to do, and once
+        yield chunk
+
+
+def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterator[bytes]:
+    """Yield the chunks of an application that calls ``start_response`` in its iterable.
+
+    An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
+    not empty: a server takes no chunk before its ``start_response`` was called.
+
+    Args:
+        body: What the application returned.
+        scope: The scope of the request.
+        start: Forgotten when it has been used, for a server's bound method would close a cycle through the response.
+    """
+    chunks = iter(body)
+    first: tuple[bytes, ...] = ()
+    for chunk in chunks:
+        if start.call is None:
+            yield chunk
+        elif chunk:
+            first = (chunk,)
+            break
+    if start.is_held:
+        start.let_go()
+    missing = start.missing
+    del start
+    yield from _counted_chunks(chain(first, chunks), scope, missing)
