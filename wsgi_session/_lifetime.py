@@ -249,11 +249,13 @@ class Lifetime(Scope):
         errors: list[Exception] = []
         self._state = State.SETTLING  # it is too late for doom()
         try:
-            for session in self._uncommitted():
+            waiting = self._uncommitted()
+            for session in waiting:
                 _transaction.refuse_open_block(session, self)
-            while waiting := [session for session in self._uncommitted() if session not in committed]:
+            while waiting:
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
+                waiting = [session for session in self._uncommitted() if session not in committed]
         except BaseException as error:
             callbacks.log_errors(errors)
             self.roll_back(error)
@@ -278,7 +280,7 @@ class Lifetime(Scope):
         self._may_warn = False
         if self._state in (State.OPEN, State.DOOMED, State.SETTLING):
             self._state = State.ROLLED_BACK
-        built = list(self._built())
+        built = self._built()
         for session in built:
             callbacks.forget(session)
         undo = _transaction.abandon if _is_fatal(error) else _transaction.roll_back
@@ -359,14 +361,14 @@ class Lifetime(Scope):
         yield from self._others
         yield self.terms.source, self.session
 
-    def _built(self) -> Iterator[Session]:
-        """Yield the sessions that have been touched, that of the scope's own registry last."""
-        for _, session in self._sessions():
-            if _lazy.is_built(session):
-                yield session
+    def _built(self) -> list[Session]:
+        """List the sessions that have been touched, that of the scope's own registry last."""
+        if not self._others:
+            return [self.session] if _lazy.is_built(self.session) else []
+        return [session for _, session in self._sessions() if _lazy.is_built(session)]
 
-    def _uncommitted(self) -> Iterator[Session]:
-        return (session for session in self._built() if session.in_transaction() or callbacks.awaited(session))
+    def _uncommitted(self) -> list[Session]:
+        return [session for session in self._built() if session.in_transaction() or callbacks.awaited(session)]
 
     def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""

@@ -55,12 +55,7 @@ def changes(session: Session) -> str:
     Returns:
         Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing.
     """
-    found: dict[str, Collection[object]] = {
-        "new": session.new,
-        "changed": [instance for instance in session.dirty if session.is_modified(instance)],
-        "deleted": session.deleted,
-    }
-    seen = [each for kind, instances in found.items() if instances for each in _counted(kind, instances)]
+    seen = [] if _is_clean(session) else _pending(session)
     return ", ".join([*seen, "flushed changes"] if _has_flushed(session) else seen)
 
 
@@ -165,6 +160,24 @@ def _own_connections(transaction: SessionTransaction | None) -> list[Connection]
         return []
     entries = set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return [connection for connection, _, _, is_own in entries if is_own]
+
+
+def _is_clean(session: Session) -> bool:
+    """Say whether a flush of *session* would have nothing to do, which is soon said of one that has only read.
+
+    SQLAlchemy has no public name for what it asks itself.
+    """
+    return session._is_clean()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _pending(session: Session) -> list[str]:
+    """Describe what a flush of *session* would send."""
+    found: dict[str, Collection[object]] = {
+        "new": session.new,
+        "changed": [instance for instance in session.dirty if session.is_modified(instance)],
+        "deleted": session.deleted,
+    }
+    return [each for kind, instances in found.items() for each in _counted(kind, instances)]
 
 
 def _counted(kind: str, instances: Collection[object]) -> list[str]:
