@@ -1,6 +1,7 @@
 """The public names: what ``__all__`` has, with the members and the parameters, and the version that each came with.
 
-They are recorded in ``public_names.txt``, a line each. ``python -m tests.public_names`` adds those that are new.
+They are recorded in ``public_names.txt``, a line each. ``python -m tests.public_names`` adds those that are new, and
+those parameters that are new and may be left out.
 """
 
 from __future__ import annotations
@@ -31,10 +32,28 @@ def recorded_names() -> dict[str, str]:
 
 
 def record() -> None:
-    """Add the names that are new, as the next release's; those that are gone are for a person to take out."""
+    """Add what is new, as the next release's; names that are gone are for a person to take out."""
     now = ".".join(version("wsgi-session").split(".")[:2])
-    names = dict.fromkeys(public_names(), now) | recorded_names()
+    public, recorded = public_names(), recorded_names()
+    kept = {line: since for line, since in recorded.items() if not any(has_grown(line, new) for new in public)}
+    names = dict.fromkeys(public, now) | kept
     RECORD.write_text("".join(f"{names[line]} {line}\n" for line in sorted(names)))
+
+
+def has_grown(old: str, new: str) -> bool:
+    """Say whether *new* is the name *old*, with parameters besides that may be left out."""
+    (name, before), (same, after) = (_parts(line) for line in (old, new))
+    return name == same and len(before) < len(after) and _is_kept(before, after)
+
+
+def _parts(line: str) -> tuple[str, list[str]]:
+    name, _, parameters = line.rstrip(")").partition("(")
+    return name, [one for one in parameters.split(", ") if one not in ("", "*")]
+
+
+def _is_kept(before: list[str], after: list[str]) -> bool:
+    added = [one for one in after if one not in before]
+    return [one for one in after if one in before] == before and all(one.endswith("=") for one in added)
 
 
 def _modules() -> Iterator[ModuleType]:

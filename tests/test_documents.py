@@ -21,6 +21,7 @@ from wsgi_session.registry import engines_of
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = ROOT / "examples"
+BEFORE_A_FILE = re.compile(r"(?:\A|^```\n)((?:(?!^```).)*?)^<!-- file: (\S+) -->", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^(?:<!-- (\w+)[/:] ?(\S+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -70,6 +71,13 @@ def test_the_code_of_a_document_runs_as_printed(document: Path, tmp_path: Path) 
         for step in steps(document.read_text()):
             if isinstance(step, Program):
                 reader.follow(step)
+
+
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if "<!-- file: " in one.read_text()], ids=name_of)
+def test_the_text_before_a_file_names_it(document: Path) -> None:
+    """Who reads the page as it is shown learns what a block is to be saved as."""
+    for before, name in BEFORE_A_FILE.findall(document.read_text()):
+        assert f"`{name}`" in before, name
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGES.md"], ids=name_of)
