@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from textwrap import fill
 
@@ -19,20 +18,18 @@ from tests import machine, postgresql
 
 from .environments import ROOT, python_with
 from .figures import Figures, ask, gather
-from .meters import description
+from .meters import description, two_at_a_time
 from .report import report
 from .subjects import SUBJECTS
 
 DOCUMENT = ROOT / "docs" / "costs.md"
-WORKERS = 2
 
 
 def measure(names: list[str]) -> dict[str, Figures]:
     """Measure subjects, two at a time."""
     for name in names:
         python_with(SUBJECTS[name].requirements)
-    with ThreadPoolExecutor(WORKERS) as workers:
-        found = dict(zip(names, workers.map(gather, names), strict=True))
+    found = two_at_a_time(gather, names)
     if machine.SYSTEM["postgresql"]():
         with postgresql.database() as url:
             address = url.render_as_string(hide_password=False)

@@ -9,12 +9,11 @@ ratio, and the limits leave room for another layout and for another build of Pyt
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import cpu_time, instructions
 from .cost import Cost
-from .meters import best, compare
+from .meters import best, compare, two_at_a_time
 
 CASES = {
     "untouched": ("wsgi_session", "untouched"),
@@ -31,8 +30,6 @@ LIMITS = {
 }
 """What the cost of the view may be multiplied by, in each unit."""
 
-WORKERS = 2
-
 
 def verdicts(found: dict[str, Cost]) -> list[str]:
     """Say of each case that is over its limit what was found, and what the limit is."""
@@ -45,9 +42,7 @@ def verdicts(found: dict[str, Cost]) -> list[str]:
 
 def measure() -> dict[str, Cost]:
     """Measure the cases, two subjects at a time."""
-    subjects = list(dict.fromkeys(subject for subject, _ in CASES.values()))
-    with ThreadPoolExecutor(WORKERS) as workers:
-        found = dict(zip(subjects, workers.map(_costs, subjects), strict=True))
+    found = two_at_a_time(_costs, {subject for subject, _ in CASES.values()})
     return {case: found[subject][view] for case, (subject, view) in CASES.items()}
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from . import cpu_time, instructions
 from .cost import Cost
+
+T = TypeVar("T")
 
 Call: TypeAlias = Callable[[int], object]
 """Does what is measured so many times."""
@@ -65,6 +68,13 @@ def compare(python: Path, module: list[str], layouts: int) -> dict[str, Cost]:
             answers.append(ask(python, [*module, side], layout))
     without, beside = found.values()
     return {name: Cost(_each(without, name), _each(beside, name), best().UNIT) for name in without[0]}
+
+
+def two_at_a_time(measured: Callable[[str], T], names: Iterable[str]) -> dict[str, T]:
+    """Measure what each name stands for, on two cores."""
+    each = list(names)
+    with ThreadPoolExecutor(2) as workers:
+        return dict(zip(each, workers.map(measured, each), strict=True))
 
 
 def ask(python: Path, module: list[str], layout: int) -> Any:

@@ -62,8 +62,7 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart
         elif chunk:
             first = (chunk,)
             break
-    if start.is_held:
-        start.let_go()
+    start.let_go()
     missing = start.missing
     del start
     yield from _counted_chunks(chain(first, chunks), scope, missing)

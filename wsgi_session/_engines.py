@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, event
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
+from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from . import _fork
 
@@ -31,9 +31,14 @@ def meet(engine: Engine) -> None:
 
 def replace_pool(engine: Engine) -> None:
     """Give *engine* a new pool, in a child process; an in-memory database is a copy of the child's own."""
-    if not isinstance(engine.pool, StaticPool | SingletonThreadPool):
+    if not is_database(engine.pool):
         _fork.kept.append(engine.pool)
         engine.dispose(close=False)
+
+
+def is_database(pool: Pool) -> bool:
+    """Say whether *pool* is the database itself, as of one in memory, which is gone with its connection."""
+    return isinstance(pool, StaticPool | SingletonThreadPool)
 
 
 def is_autocommit(connection: Connection) -> bool:

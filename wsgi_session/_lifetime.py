@@ -342,7 +342,7 @@ class Lifetime(Scope):
             if self._hooks or self._others:
                 _call_each(self._end_steps(error))
             else:
-                _end_session(self.terms.source, self.session, error)
+                _end_session(self.terms.source, self.session, error)  # the same, where there is one step only
         finally:
             self._forget()
             if token is not None:

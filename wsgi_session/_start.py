@@ -58,8 +58,7 @@ class HeldStart:
 
     def write(self, data: bytes) -> None:
         """Send *data* after settling, as PEP 3333 has it for ``write()``."""
-        if self.is_held:
-            self.let_go()
+        self.let_go()
         if self._write is None:
             raise TypeError("This server's start_response() has not returned a write() callable.")
         self._write(data)
@@ -68,14 +67,15 @@ class HeldStart:
     def let_go_or_close(self, body: object) -> None:
         """Settle, if `write` has not; a body that is thrown away, because that failed, is closed (PEP 3333)."""
         try:
-            if self.is_held:
-                self.let_go()
+            self.let_go()
         except BaseException:
             _wsgi.close_quietly(body)
             raise
 
     def let_go(self) -> None:
-        """Let the headers go."""
+        """Let the headers go, if they are still held."""
+        if not self.is_held:
+            return
         self.is_held = False
         call, exc_info = self.call, self._exc_info
         self._exc_info = None  # a traceback keeps frames alive

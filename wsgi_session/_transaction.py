@@ -14,7 +14,6 @@ from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
-from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from . import _engines
 from ._log import log
@@ -121,7 +120,7 @@ def abandon(session: Session) -> None:
     afterwards, and can be used again.
     """
     for connection in _own_connections(session.get_transaction()):
-        if not isinstance(connection.engine.pool, StaticPool | SingletonThreadPool):
+        if not _engines.is_database(connection.engine.pool):
             with suppress(Exception):  # it may be closed, or invalid already
                 connection.invalidate()
     roll_back(session)

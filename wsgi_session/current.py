@@ -45,18 +45,18 @@ def current_environ() -> WSGIEnvironment:
         if scope.environ is not None:
             return scope.environ
         scope = scope.outer
-    raise NoScopeError(
-        f"{_what_is_here('no request')}, so there is no environ. A request has one, if 'SessionMiddleware' wraps"
-        " the application; a block of 'session_scope' has none. (A thread that a request starts is outside of it.)"
+    raise _absent(
+        "no request",
+        "environ. A request has one, if 'SessionMiddleware' wraps the application;"
+        " a block of 'session_scope' has none.",
     )
 
 
 def no_session() -> NoScopeError:
     """Make the error for code that runs where no scope is open, or only a block of another registry."""
-    return NoScopeError(
-        f"{_what_is_here('another registry')}, so there is no session."
-        " Wrap the application in 'SessionMiddleware', or open one with 'with session_scope(...)'."
-        " (A thread that a request starts is outside of it.)"
+    return _absent(
+        "another registry",
+        "session. Wrap the application in 'SessionMiddleware', or open one with 'with session_scope(...)'.",
     )
 
 
@@ -81,6 +81,7 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
     return found
 
 
-def _what_is_here(owner: str) -> str:
+def _absent(owner: str, what: str) -> NoScopeError:
     scope = innermost.get()
-    return "No scope is open here" if scope is None else f"{scope!r} is {owner}'s"
+    here = "No scope is open here" if scope is None else f"{scope!r} is {owner}'s"
+    return NoScopeError(f"{here}, so there is no {what} (A thread that a request starts is outside of it.)")

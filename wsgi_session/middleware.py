@@ -121,7 +121,7 @@ class SessionMiddleware:
         return hook
 
     def close(self) -> None:
-        """Dispose of the engine, if it was made here, from a URL."""
+        """Dispose of the engine, if it was made for this middleware, from a URL."""
         if self._own_engine is not None:
             self._own_engine.dispose()
 

@@ -93,11 +93,7 @@ class _EngineOwner(SessionMiddleware):
 
     def __init__(self, app: WSGIApplication, engine: Engine, **options: Any) -> None:
         super().__init__(app, engine, **options)
-        self._engine = engine
-
-    def close(self) -> None:
-        """Dispose of the engine."""
-        self._engine.dispose()
+        self._own_engine = engine
 
 
 def _check(settings: Mapping[str, str]) -> None:

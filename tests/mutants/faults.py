@@ -29,7 +29,7 @@ FAULTS = [
         "an in-memory database is thrown away",
         4,
         "_transaction",
-        "if not isinstance(connection.engine.pool, StaticPool | SingletonThreadPool):\n            with",
+        "if not _engines.is_database(connection.engine.pool):\n            with",
         "if True:\n            with",
     ),
     Fault("a user's connection is thrown away", 4, "_transaction", "entries if is_own]", "entries]"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from .. import _engines, _transaction
+from .. import _engines, _lazy, _transaction
 from .._callers import Callers
 from .._lifetime import scope_of_session
 from .._shapes import HARMLESS, shape_of
@@ -75,7 +75,7 @@ class isolated(Isolation):  # noqa: N801
 
     def _undo(self) -> None:
         for session, shadowed in self._shadowed:
-            attributes = object.__getattribute__(session, "__dict__")
+            attributes = _lazy.attributes_of(session)
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
         for engine, problem in self._foreign:

@@ -9,7 +9,9 @@ from sqlalchemy.pool import Pool
 
 from .. import _wsgi
 from .._callers import Callers
-from .._lifetime import Lifetime, innermost, scope_of_session
+from .._lifetime import Lifetime, scope_of_session
+from ..current import current_environ
+from ..errors import NoScopeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +78,7 @@ def never_closed(scope: Lifetime) -> str:
 
 
 def _who() -> str:
-    scope = innermost.get()
-    while scope is not None and scope.environ is None:
-        scope = scope.outer
-    return "The test" if scope is None else _wsgi.method_and_path(scope.environ or {})
+    try:
+        return _wsgi.method_and_path(current_environ())
+    except NoScopeError:
+        return "The test"
