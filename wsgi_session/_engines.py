@@ -7,17 +7,19 @@ own.
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from . import _fork
+from ._log import log
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, PoolProxiedConnection
 
 
 def meet(engine: Engine) -> None:
@@ -25,8 +27,9 @@ def meet(engine: Engine) -> None:
     engines.add(engine)
     met.add(id(engine))
     weakref.finalize(engine, met.discard, id(engine)).atexit = False
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.pool, "reset", _on_reset)
+    commit = engine.dialect.do_commit  # engines with options share the dialect of the engine they were made from
+    if engine.dialect.name == "sqlite" and getattr(commit, "func", None) is not _commit_or_roll_back:
+        engine.dialect.do_commit = partial(_commit_or_roll_back, commit)  # type: ignore[method-assign]
 
 
 def replace_pool(engine: Engine) -> None:
@@ -58,14 +61,22 @@ def of_driver(connection: Connection, name: str, *, default: object) -> object:
         return default
 
 
-def _on_reset(connection: sqlite3.Connection, *_of_the_event: object) -> None:
-    """Roll back what a failed COMMIT has left open, or the next who gets *connection* would commit it.
+def _commit_or_roll_back(commit: Callable[[PoolProxiedConnection], None], connection: PoolProxiedConnection) -> None:
+    """Do as *commit*, the ``do_commit()`` of a dialect, and roll back what it could not commit.
 
-    SQLite goes on with the transaction, SQLAlchemy takes it for ended. If this raises, the pool throws the connection
-    away. A listener to ``handle_error`` would roll back earlier, but each statement of the engine would pay for it.
+    SQLite goes on with a transaction whose COMMIT has failed, and SQLAlchemy takes it for ended, so that the next who
+    gets *connection* would commit it. A listener to ``handle_error`` would have its price for every statement, one to
+    the ``reset`` of the pool for every request.
     """
-    if connection.in_transaction:
-        connection.rollback()
+    try:
+        commit(connection)
+    except BaseException:
+        try:
+            connection.rollback()
+        except Exception:
+            log.exception("A failed COMMIT could not be rolled back; its connection is thrown away.")
+            connection.invalidate()
+        raise
 
 
 engines: _fork.Inheritance[Engine] = _fork.Inheritance(replace_pool)

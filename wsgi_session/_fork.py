@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 T = TypeVar("T")
 
 generation: int = 0
-"""How many forks lie between the process that imported this package and this one."""
+"""How many forks that Python was told of lie between the process that imported this package and this one."""
 
 kept: list[Any] = []
 """What belongs to a parent's connections, and so must neither be closed nor collected here."""
@@ -68,17 +72,34 @@ class Inheritance(Generic[T]):
 
 
 def check() -> None:
-    """Disown what was inherited, if this process is a new one.
+    """Disown what was inherited, if this process is a new one that Python was not told of.
 
-    Asked when a scope is opened and `pid` is another's, for some servers fork without running Python's hooks (uWSGI).
+    Asked when a session is built and `pid` is another's, for some servers fork without running Python's hooks (uWSGI).
+    They do so between requests, so no open scope is taken for an inherited one.
     """
-    global pid, generation
     with _checking:
         if os.getpid() != pid:
-            generation += 1
-            for inheritance in _inheritances:
-                inheritance.pass_on()
-            pid = os.getpid()
+            _pass_on()
+
+
+def checking(app: WSGIApplication) -> WSGIApplication:
+    """Return *app*; under uWSGI one that does `check` at each call, for what uses an engine without a session."""
+    if "uwsgi" not in sys.modules:
+        return app
+
+    def checked(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if os.getpid() != pid:
+            check()
+        return app(environ, start_response)
+
+    return checked
+
+
+def _pass_on() -> None:
+    global pid
+    for inheritance in _inheritances:
+        inheritance.pass_on()
+    pid = os.getpid()
 
 
 def _before() -> None:
@@ -87,9 +108,10 @@ def _before() -> None:
 
 
 def _in_child() -> None:
-    global _checking
+    global _checking, generation
     _checking = threading.Lock()  # a thread that is not in this process may hold the other
-    check()
+    generation += 1
+    _pass_on()
 
 
 def _in_parent() -> None:

@@ -29,14 +29,8 @@ OnBuild = Callable[[S, Any], None]
 """Told of a session that has just been built, and of the owner that it was made for."""
 
 
-FORM = "_wsgi_session_form"
-"""The mark of a class whose instances are no session yet, or no longer."""
-
-
 class Unbuilt:
     """What becomes a session on first touch."""
-
-    _wsgi_session_form = True
 
     def __init_subclass__(cls) -> None:
         """Keep the ``__init_subclass__`` of users' session classes from running."""
@@ -45,13 +39,13 @@ class Unbuilt:
 class Ended:
     """What was a session until its scope ended."""
 
-    _wsgi_session_form = True
-
     def __init_subclass__(cls) -> None:
         """Keep the ``__init_subclass__`` of users' session classes from running."""
 
     def __getattribute__(self, name: str) -> Any:
         """Refuse everything but what Python itself asks for."""
+        if name == "__class__":
+            return type(self)._wsgi_session_real  # type: ignore[attr-defined]  # noqa: SLF001  # its form has it
         if name.startswith("__") or name == "close":
             return object.__getattribute__(self, name)
         raise _ended()
@@ -78,10 +72,13 @@ class Ended:
 OWNER = "_wsgi_session_owner"
 """The attribute of an unbuilt session that refers to what it was made for."""
 
+_REAL = "_wsgi_session_real"
+"""The attribute of a form that is the session class it was derived from."""
+
 
 def is_built(session: Session) -> bool:
-    """Say whether *session* has been touched, without touching it."""
-    return not hasattr(type(session), FORM)
+    """Say whether *session* has been touched and has not ended, without touching it: else it shows another class."""
+    return type(session) is session.__class__
 
 
 def attributes_of(session: Session) -> dict[str, Any]:
@@ -93,7 +90,7 @@ def attributes_of(session: Session) -> dict[str, Any]:
 class Forms(Generic[S]):
     """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
 
-    __slots__ = ("ended", "real", "unbuilt")
+    __slots__ = ("ended", "has_usual_info", "real", "unbuilt")
 
     def __init__(self, real: type[S], build: Callable[[S], None]) -> None:
         """Derive both forms from *real*.
@@ -102,6 +99,7 @@ class Forms(Generic[S]):
             real: A session class.
             build: Turns an unbuilt session into a built one, in place.
         """
+        self.has_usual_info: bool = real.info is Session.info
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
         self.ended: type[S] = _subclass(Ended, real, _finalizing(real))
@@ -161,19 +159,27 @@ class SessionSource(Generic[S]):
             session: The session.  If its ``__init__`` raises, it is unbuilt again.
             **kw: Arguments for the `sessionmaker`, beside its own.
         """
-        attributes = attributes_of(session)
+        forms = self.forms
+        assert forms is not None
+        attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
         owner = attributes.pop(OWNER)
-        written = attributes.copy()
+        written = attributes.copy() if attributes else None
         attributes.clear()
-        session.__class__ = self.forms.real  # type: ignore[union-attr]  # that of an unbuilt one
+        if forms.has_usual_info:
+            attributes["info"] = {}  # where `Session.info` would put it, at the price of a look-up of its own
+        session.__class__ = forms.real
         try:
-            self._initialize(session, kw)
+            if kw:
+                self._initialize_with(session, kw)
+            else:
+                session.__init__(**self.session_factory.kw)  # type: ignore[attr-defined, misc]
             self._on_build(session, owner)
-            attributes.update(written)
         except BaseException:
             self.unbuild(session, owner)
-            attributes.update(written)
             raise
+        finally:
+            if written:
+                attributes.update(written)
 
     def unbuild(self, session: S, owner: object) -> bool:
         """Make a *session* that is closed unbuilt again.
@@ -190,29 +196,19 @@ class SessionSource(Generic[S]):
 
     def end(self, session: S) -> None:
         """Make of *session* one that refuses every use."""
-        if not self.end_unbuilt(session):
-            object.__setattr__(session, "__class__", self._forms_of(type(session)).ended)
+        forms, kind = self.forms, type(session)
+        if forms is not None and kind is forms.real:
+            session.__class__ = forms.ended
+        elif forms is not None and kind is forms.unbuilt:
+            session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
+            session.__class__ = forms.ended
+        else:
+            object.__setattr__(session, "__class__", self._forms_of(kind).ended)
 
-    def end_unbuilt(self, session: S) -> bool:
-        """Make of a *session* that was never touched one that refuses every use.
-
-        Returns:
-            Whether it was never touched; nothing has been done otherwise.
-        """
-        forms = self.forms
-        if forms is None or type(session) is not forms.unbuilt:
-            return False
-        session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
-        session.__class__ = forms.ended
-        return True
-
-    def _initialize(self, session: S, kw: dict[str, Any]) -> None:
+    def _initialize_with(self, session: S, kw: dict[str, Any]) -> None:
         """Do as ``sessionmaker.__call__`` does, which merges the arguments, to the session that is there."""
         own = self.session_factory.kw  # type: ignore[attr-defined]
-        if kw:
-            sessionmaker.__call__(SimpleNamespace(kw=own, class_=session.__init__), **kw)  # type: ignore[arg-type, misc]
-        else:
-            session.__init__(**own)  # type: ignore[misc]
+        sessionmaker.__call__(SimpleNamespace(kw=own, class_=session.__init__), **kw)  # type: ignore[arg-type, misc]
 
     def _forms_of(self, real: type[S]) -> Forms[S]:
         if real not in self._forms_of_classes:
@@ -241,10 +237,10 @@ def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:
     By *first* as a base where *real* has an ``__init_subclass__`` of its own, which must not run, else by its methods:
     a second base may give the class another memory layout, if the first one of *real* has empty ``__slots__``.
     """
-    named = {"__module__": real.__module__, "__qualname__": real.__qualname__, "__doc__": real.__doc__}
+    named = {"__module__": real.__module__, "__qualname__": real.__qualname__, "__doc__": real.__doc__, _REAL: real}
     if any("__init_subclass__" in vars(base) for base in real.__mro__[:-1] if base is not Generic):
         return type.__new__(type(real), real.__name__, (first, real), named | namespace)
-    methods = {name: value for name, value in vars(first).items() if callable(value) or name == FORM}
+    methods = {name: value for name, value in vars(first).items() if callable(value)}
     return type.__new__(type(real), real.__name__, (real,), methods | named | namespace)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from os import getpid
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from .commit import CommitRule
 
 S = TypeVar("S", bound="Session")
 
 _OF_SESSION = "wsgi_session.scope"
 """The key of `Session.info` under which a session's scope is."""
 
-_OPEN, _DOOMED, _UNCOMMITTED, _ENDED = State.OPEN, State.DOOMED, State.UNCOMMITTED, State.ENDED
+OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
+"""Its members: to look one up in the class has the price of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Terms:
 
     settles: bool
     """Whether anything is ever committed for the application."""
+
+    generation: int = field(default_factory=lambda: _fork.generation)
+    """Of the process that the scopes are open in: they are ended in a child."""
 
     key: str = ""
     """Where the session is put in the environ."""
@@ -53,84 +56,58 @@ class Lifetime(Scope):
 
     __slots__ = (
         "__weakref__",
-        "_generation",
         "_hooks",
         "_may_warn",
         "_others",
-        "_state",
-        "_was_dropped",
         "environ",
+        "is_untouched",
+        "outcome",
         "outer",
         "recording",
         "session",
-        "shadowed",
         "terms",
     )
 
     environ: WSGIEnvironment | None
 
+    is_untouched: bool | None
+    """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
+
+    Most requests stay so: `_hooks`, `_may_warn` and `_others` are not set before `touch`.
+    """
+
+    outcome: State
+    """What has been settled so far; not set where nothing ever is."""
+
     outer: Lifetime | None
     """The nearest scope that had not ended when this one was opened."""
 
     recording: object
-    """What is noted of it, if it is; not set otherwise, as `_was_dropped`."""
+    """What is noted of it, if it is; not set otherwise."""
 
     session: Any
     """The session of the registry that it was opened for."""
 
-    shadowed: Any
-    """What the environ held under the key before this request, and holds again between its steps; None for nothing."""
-
     terms: Terms
 
-    _generation: int
     _hooks: tuple[EndHook, ...]
     _may_warn: bool
     _others: tuple[tuple[_lazy.SessionSource[Any], Any], ...]
-    _state: State
-    _was_dropped: bool  # not set otherwise: most requests save the store
-
-    @classmethod
-    def opened(cls, terms: Terms, environ: WSGIEnvironment | None = None) -> Lifetime:
-        """Open a scope inside of the nearest one that has not ended; with the environ of a request, or for a block.
-
-        Plain stores in place of an ``__init__``, for every request runs them.
-        """
-        if getpid() != _fork.pid:
-            _fork.check()
-        scope = cls()
-        scope.environ = environ
-        scope.outer = outer = innermost.get()
-        if outer is not None:
-            scope.outer = nearest_open(outer)
-        scope.terms = terms
-        scope._generation = _fork.generation
-        scope._hooks = terms.hooks
-        scope._may_warn = terms.settles and environ is not None
-        scope._others = ()
-        scope._state = _OPEN
-        scope.session = session = terms.source.make(scope)
-        if environ is None:
-            scope.shadowed = None
-        else:
-            scope.shadowed = environ.get(terms.key)
-            environ[terms.key] = session
-        return scope
 
     @property
     def state(self) -> State:
         """What has become of this scope."""
-        return self._state if self._generation == _fork.generation else State.ENDED
+        return ENDED if self.is_ended else getattr(self, "outcome", OPEN)
 
     @property
     def is_ended(self) -> bool:
         """Whether this scope has ended, or was inherited from a parent process."""
-        return self._state is State.ENDED or self._generation != _fork.generation
+        return self.is_untouched is None or self.terms.generation != _fork.generation
 
     @property
     def is_dropped(self) -> bool:
         """Whether the server has dropped the response without closing it."""
-        return getattr(self, "_was_dropped", False)
+        return False
 
     def on_end(self, hook: H) -> H:
         """Have *hook* called with this scope when it has ended."""
@@ -140,15 +117,16 @@ class Lifetime(Scope):
 
     def add_hook(self, hook: EndHook) -> None:
         """Do as `on_end` does, with a hook that needs no check."""
+        self.touch()
         self._hooks = (*self._hooks, hook)
 
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
         if not self.terms.settles and not self.is_ended:
             raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
-        if self.state not in (State.OPEN, State.DOOMED):
+        if self.state not in (OPEN, DOOMED):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
-        self._state = State.DOOMED
+        self.outcome = DOOMED
 
     def release(self) -> None:
         """End the transactions and give the connections back, now."""
@@ -176,20 +154,22 @@ class Lifetime(Scope):
                 f"{self!r}: what belonged to it is gone. Open a scope of your own with 'with session_scope(...)'."
             )
 
-    def show(self) -> None:
-        """Put the session into the environ, for a step, where it takes the place of something else."""
-        if self.environ is not None:
-            self.environ[self.terms.key] = self.session
+    def touch(self) -> None:
+        """Make room for more than an unbuilt session."""
+        if self.is_untouched:
+            self._hooks = self.terms.hooks
+            self._may_warn = self.terms.settles and self.environ is not None
+            self._others = ()
+            self.is_untouched = False  # last: another thread, or an interrupt, may come in between
 
-    def hide(self) -> None:
-        """Put back what the environ held before this request: another one goes on with it."""
-        assert self.environ is not None
-        self.environ[self.terms.key] = self.shadowed
+    def show(self) -> None:
+        """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
 
     def session_of(self, source: _lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, made now if there is none."""
         if self.terms.source is source:
             return self.session  # type: ignore[no-any-return]
+        self.touch()
         for known, session in reversed(self._others):
             if known is source:
                 return session  # type: ignore[no-any-return]
@@ -199,38 +179,13 @@ class Lifetime(Scope):
 
     def replace(self, source: _lazy.SessionSource[S], session: S) -> None:
         """Give a registry another session in this scope, and in the environ; the scope ends both."""
+        self.touch()
         if self.terms.source is source:
             self._others += ((source, self.session),)
             self.session = session
             self.show()
         else:
             self._others += ((source, session),)
-
-    def settle(self, rule: CommitRule, status: str, headers: _wsgi.Headers) -> None:
-        """Decide the outcome of a response that has not failed, and carry it out.
-
-        Without a commit, a body keeps its transactions until they are finished.
-
-        Raises:
-            Exception: What the rule or COMMIT raised; everything has been rolled back then.
-        """
-        if self._is_doomed():
-            self.roll_back()
-            return
-        try:
-            code = _wsgi.status_code(status)
-            is_success = rule(self.environ, code, headers)  # type: ignore[arg-type]  # a block has none, and no rule
-        except BaseException as error:
-            self.roll_back(error)
-            raise
-        if self._is_doomed():  # by the rule
-            self.roll_back()
-        elif is_success:
-            callbacks.log_errors(self.commit())
-        elif code >= 400:
-            self.roll_back()
-        else:
-            self._state = _UNCOMMITTED
 
     def commit(self) -> list[Exception]:
         """Commit every session that is in a transaction, that of the scope's own registry last.
@@ -247,20 +202,20 @@ class Lifetime(Scope):
         """
         committed: list[Session] = []
         errors: list[Exception] = []
-        self._state = State.SETTLING  # it is too late for doom()
+        self.outcome = SETTLING  # it is too late for doom()
         try:
-            waiting = self._uncommitted()
+            waiting = self._uncommitted(committed)
             for session in waiting:
                 _transaction.refuse_open_block(session, self)
             while waiting:
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
-                waiting = [session for session in self._uncommitted() if session not in committed]
+                waiting = self._uncommitted(committed) if self._others else []
         except BaseException as error:
             callbacks.log_errors(errors)
             self.roll_back(error)
             raise
-        self._state = State.COMMITTED
+        self.outcome = COMMITTED
         return errors
 
     def commit_block(self) -> None:
@@ -269,7 +224,7 @@ class Lifetime(Scope):
         Raises:
             Exception: The first error of a callback of `on_commit`; everything is committed then.
         """
-        if self._is_doomed():
+        if self.outcome is DOOMED:
             self.roll_back()
         elif errors := self.commit():
             callbacks.log_errors(errors[1:])
@@ -277,9 +232,10 @@ class Lifetime(Scope):
 
     def roll_back(self, error: BaseException | None = None) -> None:
         """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
+        self.touch()
         self._may_warn = False
-        if self._state in (State.OPEN, State.DOOMED, State.SETTLING):
-            self._state = State.ROLLED_BACK
+        if self.state in (OPEN, DOOMED, SETTLING):
+            self.outcome = ROLLED_BACK
         built = self._built()
         for session in built:
             callbacks.forget(session)
@@ -301,52 +257,47 @@ class Lifetime(Scope):
         return any(session.in_transaction() for session in self._built())
 
     def end(self, error: BaseException | None = None) -> None:
-        """Close the sessions, end their use and run the hooks, once.
+        """Close the sessions, end their use and run the hooks, once, whatever a part of it raises.
 
         Args:
             error: What is on its way while it ends.
         """
-        if self._state is _ENDED or self._generation != _fork.generation:
+        terms = self.terms
+        if self.is_untouched is None or terms.generation != _fork.generation:
             return
-        if not self._hooks and not self._others and self.terms.source.end_unbuilt(self.session):
-            self._state = _ENDED  # most requests: there is nothing that could fail
-            if self.outer is not None:
-                self.outer = nearest_open(self.outer)
-        else:
-            self._end_all(error)
-
-    def drop(self) -> None:
-        """End, for the server has dropped the response without closing it."""
-        self._was_dropped = True
-        self.end()
-
-    def disown(self) -> None:
-        """End in a child process, without a word to the database: the connections are the parent's."""
-        for source, session in self._sessions():
-            _fork.kept.append(session)
-            source.end(session)
-        self._state = State.ENDED
-
-    def _end_all(self, error: BaseException | None) -> None:
-        """Warn, close every session and run every hook, whatever the others raise, in the scope that has ended."""
+        if self.is_untouched:
+            if not terms.hooks:
+                terms.source.end(self.session)
+                self.is_untouched = None
+                if self.outer is not None:
+                    self.outer = nearest_open(self.outer)
+                return
+            self.touch()
         try:
             if error is None and self._may_warn:
                 self._warn_of_losses(self._built())
         finally:
-            self._state = _ENDED
-            self._end_sessions(error)
+            self.is_untouched = None
+            token = None if look() is self else enter(self)  # for what runs in the scope that has ended
+            try:
+                if self._hooks or self._others:
+                    _call_each(self._end_steps(error))
+                else:
+                    _end_session(terms.source, self.session, error)  # the same, where there is one step only
+            finally:
+                self._hooks = self._others = ()
+                if self.outer is not None:
+                    self.outer = nearest_open(self.outer)
+                if token is not None:
+                    leave(token)
 
-    def _end_sessions(self, error: BaseException | None) -> None:
-        token = None if innermost.get() is self else innermost.set(self)
-        try:
-            if self._hooks or self._others:
-                _call_each(self._end_steps(error))
-            else:
-                _end_session(self.terms.source, self.session, error)  # the same, where there is one step only
-        finally:
-            self._forget()
-            if token is not None:
-                innermost.reset(token)
+    def disown(self) -> None:
+        """End in a child process, without a word to the database: the connections are the parent's."""
+        self.touch()
+        for source, session in self._sessions():
+            _fork.kept.append(session)
+            source.end(session)
+        self.is_untouched = None
 
     def _end_steps(self, error: BaseException | None) -> Iterator[Callable[[], object]]:
         for source, session in reversed([*self._sessions()]):
@@ -354,31 +305,34 @@ class Lifetime(Scope):
         for hook in self._hooks:
             yield partial(self._run, hook)
 
-    def _is_doomed(self) -> bool:
-        return self._state is _DOOMED
-
     def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
         yield from self._others
         yield self.terms.source, self.session
 
     def _built(self) -> list[Session]:
         """List the sessions that have been touched, that of the scope's own registry last."""
+        if self.is_untouched is not False:
+            return []
         if not self._others:
             return [self.session] if _lazy.is_built(self.session) else []
         return [session for _, session in self._sessions() if _lazy.is_built(session)]
 
-    def _uncommitted(self) -> list[Session]:
-        return [session for session in self._built() if session.in_transaction() or callbacks.awaited(session)]
+    def _uncommitted(self, committed: list[Session]) -> list[Session]:
+        return [
+            session
+            for session in self._built()
+            if session not in committed and (session.in_transaction() or callbacks.is_awaited(session))
+        ]
 
-    def _warn_of_losses(self, sessions: Iterable[Session]) -> None:
+    def _warn_of_losses(self, sessions: list[Session]) -> None:
         """Say in the log, once, what a response that did not fail leaves uncommitted in *sessions*."""
+        losses: list[str] = []
         try:
-            losses = [
-                loss
-                for session in sessions
-                for loss in (_transaction.loss(session), callbacks.awaited(session))
-                if loss
-            ]
+            for session in sessions:
+                if session.in_transaction() and (loss := _transaction.changes(session)):
+                    losses.append(loss)
+                if callbacks.is_awaited(session):
+                    losses.append(callbacks.awaited(session))
         except Exception:  # a column type of the user's may fail to compare
             log.exception("%r: what it leaves uncommitted could not be found out.", self)
             return
@@ -392,14 +346,29 @@ class Lifetime(Scope):
         except Exception:
             log.exception("End hook %r of %r failed.", hook, self)
 
-    def _forget(self) -> None:
-        self._hooks = ()
-        self._others = ()
-        self.outer = nearest_open(self.outer)
+
+def opened(terms: Terms) -> Lifetime:
+    """Open the scope of a block, inside of the nearest one that has not ended."""
+    scope = Lifetime()
+    scope.environ = None
+    scope.is_untouched = True
+    scope.outer = nearest_open(look())
+    scope.terms = terms
+    scope.outcome = OPEN
+    scope.session = terms.source.make(scope)
+    return scope
 
 
-innermost: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)
-"""The scope that code runs in; `current` says how it is set, and how it is read."""
+_innermost: ContextVar[Lifetime | None] = ContextVar("wsgi_session.scope", default=None)
+
+look = _innermost.get
+"""Return the scope that code runs in, or None; `current` says how it is read."""
+
+enter = _innermost.set
+"""Make another scope the one that code runs in, and return a token for `leave`."""
+
+leave = _innermost.reset
+"""Go back to what was current before; in the same function, for a token belongs to its context."""
 
 
 def nearest_open(scope: Lifetime | None) -> Lifetime | None:
@@ -425,8 +394,12 @@ def note_built(session: Session, scope: Lifetime | None) -> None:
     Raises:
         ScopeEndedError: If that scope was inherited from a parent process.
     """
+    if getpid() != _fork.pid:
+        _fork.check()
     if scope is not None:
-        scope.require_open()
+        if scope.is_untouched is None or scope.terms.generation != _fork.generation:
+            scope.require_open()
+        scope.touch()
         session.info[_OF_SESSION] = scope
     for tell in on_build:
         tell(session)
@@ -458,23 +431,19 @@ def _commit_after(committed: list[Session], session: Session) -> list[Exception]
 
 
 def _end_session(source: _lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
-    try:
-        if _lazy.is_built(session):
-            _close(session, error)
-    finally:
+    if not _lazy.is_built(session):
         source.end(session)
-
-
-def _close(session: Session, error: BaseException | None) -> None:
+        return
     info = session.info
     try:
-        if _is_fatal(error):
+        if error is not None and _is_fatal(error):
             _transaction.abandon(session)
     finally:
         try:
             _transaction.close(session)
         finally:
             info.clear()  # what is in it refers to the session
+            source.end(session)
 
 
 def _is_fatal(error: BaseException | None) -> bool:

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator
-from types import GeneratorType
-from typing import TYPE_CHECKING
+import weakref
+from sys import getrefcount
+from types import GeneratorType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from . import _wsgi
-from ._lifetime import innermost
-from ._log import log
+from ._chunks import settled_chunks
+from ._lifetime import look
 
 if TYPE_CHECKING:
-    from ._lifetime import Lifetime
+    from collections.abc import Generator, Iterable, Iterator
+
+    from ._request import Request
+    from ._start import SettlingStart
 
 
 class Response:
     """An application's iterable whose every step is taken in its scope.  Lives as long as the server holds it.
 
-    What was the current scope when a step ended, which may be that of a block in it, is the current one in the next; it
-    lies in ``_resting`` between them. Whoever takes it out may step or end the scope: a step puts it back, an end does
-    not. So a ``close()`` from another thread, in the middle of a step, leaves the end to that step, and there is only
-    one end.
+    The steps are those of a generator. Python lets nobody into it while a step is under way, who comes from another
+    thread or from the step itself; so a ``close()`` in the middle of a step leaves a mark, and the end to that step.
     """
 
-    __slots__ = ("__weakref__", "_body", "_chunks", "_closing", "_iterator", "_resting", "_scope")
+    __slots__ = ("__weakref__", "scope", "steps")
 
-    def __init__(self, body: Iterable[bytes], scope: Lifetime, chunks: Iterable[bytes]) -> None:
-        """Take over *body*, at the end of the step in which the application has returned it.
+    scope: Request
+    """The scope of the request."""
 
-        Args:
-            body: What the application returned, to be closed.
-            scope: The scope of the request.
-            chunks: What to iterate.
-        """
-        self._body = body
-        self._chunks = chunks
-        self._closing = False
-        self._iterator: Iterator[bytes] | None = None
-        self._resting = [innermost.get()]
-        self._scope = scope
+    steps: Generator[bytes]
+    """Its steps. They hold the scope and not this response, for that would be a cycle."""
 
     def __iter__(self) -> Iterator[bytes]:
         """Return this very object; a server may ask more than once."""
@@ -47,91 +39,84 @@ class Response:
 
     def __next__(self) -> bytes:
         """Return the application's next chunk."""
-        scope = self._scope
-        try:
-            token = innermost.set(self._resting.pop())
-        except IndexError:
-            raise self._not_now() from None
-        try:
-            if scope.shadowed is not None:
-                scope.show()
-            if self._iterator is None:
-                self._iterator = iter(self._chunks)
-            return next(self._iterator)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            scope.roll_back(error)
-            raise
-        finally:
-            self._resting.append(innermost.get())
-            innermost.reset(token)
-            if scope.shadowed is not None:
-                scope.hide()
-            if self._closing:
-                self._end_for_another()
+        return next(self.steps)
 
     def close(self) -> None:
         """Call the application's ``close()`` and end the scope, if nobody has yet."""
-        self._closing = True
-        self._end()
+        scope = self.scope
+        scope.is_closing = True
+        try:
+            self.steps.close()
+        except ValueError:  # a step is under way, which will see the mark
+            return
+        scope.close()
 
     def __del__(self) -> None:
-        """End the scope of a response that the server has dropped.
-
-        This may be any thread, in the middle of any other request, so no code of the application's is run but a
-        generator's clean-up, and the environ is not touched.
-        """
-        if not self._resting:
+        """End the scope of a response that the server has dropped."""
+        scope = self.scope
+        if scope.is_untouched is None or scope.is_ended:
             return
-        held_connection = self._scope.holds_connection()
-        token = innermost.set(self._resting.pop())
-        try:
-            self._drop_body()
-        finally:
-            innermost.reset(token)
-            self._scope.drop()
-        if held_connection:
-            warnings.warn(f"The response of {self._scope!r} was never closed.", ResourceWarning, stacklevel=2)
-
-    def _end(self) -> None:
-        scope = self._scope
-        try:
-            token = innermost.set(self._resting.pop())
-        except IndexError:  # somebody else ends it, or has
-            return
-        if scope.shadowed is not None:
-            scope.show()
-        try:
-            try:
-                _wsgi.close(self._body)
-            finally:
-                self._drop_body()
-        except BaseException as error:
-            scope.end(error)
-            raise
+        if _references(self) == _OWN_REFERENCES:
+            self.steps.close()
+            scope.drop()
         else:
-            scope.end()
-        finally:
-            innermost.reset(token)
-            if scope.shadowed is not None:
-                scope.hide()
+            weakref.finalize(self.steps, scope.drop).atexit = False
 
-    def _end_for_another(self) -> None:
-        """End after a ``close()`` that came from elsewhere and has returned, so that nobody waits for an error."""
-        try:
-            self._end()
-        except Exception:
-            log.exception("The application's close() failed, in %r.", self._scope)
 
-    def _not_now(self) -> Exception:
-        if self._closing or self._scope.is_ended:
-            return StopIteration()
-        return ValueError(f"{self._scope!r}: a step of this response is under way already, in another thread.")
+class GeneratorResponse(Response):
+    """A response whose body is a generator.  Its iterator is that of the steps, without a detour for each chunk.
 
-    def _drop_body(self) -> None:
-        """Let go of the body while its scope is current, for its clean-up to find its session."""
-        iterator, self._iterator = self._iterator, None
-        self._body = self._chunks = ()
-        if isinstance(iterator, GeneratorType):
-            iterator.close()
+    A loop over the call of the application holds the iterator alone, and drops the response when that is dropped.
+    """
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Return the one iterator; a server may ask more than once."""
+        return self.steps
+
+
+def _references(response: Any) -> int:
+    """Count the references to the steps of *response*, with those of this function."""
+    return getrefcount(response.steps)
+
+
+_OWN_REFERENCES = _references(SimpleNamespace(steps=object()))
+"""Where nobody else holds them; the number is another one in other versions of Python."""
+
+
+def stepped(body: Iterable[bytes], scope: Request, held: SettlingStart | None, is_shadowing: bool) -> Iterable[bytes]:
+    """Return what the server gets for a *body* in which code of the application may still run.
+
+    In one function with plain stores, for every such response runs them.
+
+    Args:
+        body: What the application returned, in the step that ends now.
+        scope: Of the request.
+        held: Its ``start_response``, under a rule.
+        is_shadowing: Whether the request shares its environ with another one.
+    """
+    is_generator = type(body) is GeneratorType
+    is_iterable = is_generator or _wsgi.is_iterable(body)
+    if held is not None and (held.call is not None or not is_iterable):
+        held.let_go(body)
+    if not is_iterable:
+        _end_when_collected(body, scope)
+        return body
+    scope.body = body
+    scope.chunks = body if held is None else settled_chunks(body, scope, held)
+    scope.current = look()
+    scope.is_closing = False
+    scope.is_shadowing = is_shadowing
+    response = GeneratorResponse() if is_generator else Response()
+    response.scope = scope
+    response.steps = scope.shown_steps(is_generator) if is_shadowing else scope.steps(is_generator)
+    return response
+
+
+def _end_when_collected(body: object, scope: Request) -> None:
+    """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
+    try:
+        weakref.finalize(body, scope.end).atexit = False
+    except TypeError:
+        scope.end()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse
 
-    from ._lifetime import Lifetime
+    from ._request import Request
     from .commit import CommitRule
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -64,66 +64,58 @@ class HeldStart:
         self._write(data)
         self._written += len(data)
 
-    def let_go_or_close(self, body: object) -> None:
-        """Settle, if `write` has not; a body that is thrown away, because that failed, is closed (PEP 3333)."""
-        try:
-            self.let_go()
-        except BaseException:
-            _wsgi.close_quietly(body)
-            raise
+    def let_go(self, body: object = None) -> None:
+        """Let the headers go, if they are still held.
 
-    def let_go(self) -> None:
-        """Let the headers go, if they are still held."""
+        Args:
+            body: What is thrown away if that fails, and so is closed (PEP 3333).
+        """
         if not self.is_held:
             return
         self.is_held = False
         call, exc_info = self.call, self._exc_info
         self._exc_info = None  # a traceback keeps frames alive
-        self._carry_out(call, has_failed=exc_info is not None)
-        if call is None:
-            return
-        self._write = self._start_response(*call) if exc_info is None else self._start_response(*call, exc_info)
+        try:
+            self._carry_out(call, exc_info is not None)
+            if call is not None:
+                start_response = self._start_response
+                self._write = start_response(*call) if exc_info is None else start_response(*call, exc_info)
+        except BaseException:
+            _wsgi.close_quietly(body)
+            raise
 
-    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, *, has_failed: bool) -> None:
+    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, has_failed: bool) -> None:
         """Do what has to be done before the headers go."""
 
     def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
-        return (
-            self._start_response(status, headers)
-            if exc_info is None
-            else self._start_response(status, headers, exc_info)
-        )
+        start_response = self._start_response
+        return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
 
 
 class SettlingStart(HeldStart):
     """A ``start_response`` that is held back until the outcome is carried out.  Lives as long as a `HeldStart`."""
 
-    __slots__ = ("_rule", "_scope")
+    __slots__ = ("rule", "scope")
 
-    def __init__(self, scope: Lifetime, rule: CommitRule, start_response: StartResponse) -> None:
-        """Hold back the call of *start_response*.
+    rule: CommitRule
+    """Asked once."""
 
-        Args:
-            scope: What to settle.
-            rule: Asked once.
-            start_response: The server's.
-        """
-        super().__init__(start_response)
-        self._rule = rule
-        self._scope = scope
+    scope: Request
+    """What to settle."""
 
-    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, *, has_failed: bool) -> None:
+    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, has_failed: bool) -> None:
         """Decide the outcome, and commit or roll back.
 
         Raises:
             Exception: What the rule or COMMIT raised; nothing has been sent then.
         """
         if call is None or has_failed:
-            self._scope.roll_back()
+            self.scope.roll_back()
         else:
-            self._scope.settle(self._rule, *call)
+            status, headers = call
+            self.scope.settle(self.rule, status, headers)
 
     def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
         if exc_info is not None:
-            log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self._scope, status)
+            log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
         return super()._come_late(status, headers, exc_info)

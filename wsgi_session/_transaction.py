@@ -58,11 +58,6 @@ def changes(session: Session) -> str:
     return ", ".join([*seen, "flushed changes"] if _has_flushed(session) else seen)
 
 
-def loss(session: Session) -> str:
-    """Describe what *session* loses if nobody commits it any more, as `changes` does."""
-    return changes(session) if session.in_transaction() else ""
-
-
 def why_not_release(session: Session) -> str | None:
     """Say why `release` would do harm to *session*, or None."""
     transaction = session.get_transaction()
@@ -110,7 +105,14 @@ def give_back(session: Session) -> None:
 
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
-    _end_or_discard(session, session.close)
+    transaction = session.get_transaction()
+    try:
+        session.close()
+    except Exception:
+        _discard(session, transaction)
+    except BaseException:
+        _throw_away(transaction)
+        raise
 
 
 def abandon(session: Session) -> None:
@@ -140,13 +142,23 @@ def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
     transaction = session.get_transaction()
     try:
         end()
-    except BaseException as error:  # the connections may be lost to the session by now, and so to the pool
-        for connection in _own_connections(transaction):
-            with suppress(Exception):
-                connection.invalidate()
-        if not isinstance(error, Exception):
-            raise
-        log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
+    except Exception:
+        _discard(session, transaction)
+    except BaseException:
+        _throw_away(transaction)
+        raise
+
+
+def _discard(session: Session, transaction: SessionTransaction | None) -> None:
+    _throw_away(transaction)
+    log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
+
+
+def _throw_away(transaction: SessionTransaction | None) -> None:
+    """Invalidate the connections of *transaction*, which may be lost to its session by now, and so to the pool."""
+    for connection in _own_connections(transaction):
+        with suppress(Exception):
+            connection.invalidate()
 
 
 def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:
@@ -186,8 +198,11 @@ def _counted(kind: str, instances: Collection[object]) -> list[str]:
 
 
 def _has_flushed(session: Session) -> bool:
+    flushed = session.info.get(FLUSHED)
+    if not flushed:
+        return False
     root = session.get_transaction()
-    return any(_root(transaction) is root for transaction in session.info.get(FLUSHED, ()))
+    return any(_root(transaction) is root for transaction in flushed)
 
 
 def _root(transaction: SessionTransaction) -> SessionTransaction:
@@ -203,14 +218,15 @@ def _after_begin(_session: Session, _transaction: SessionTransaction, connection
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:
-    current = session.get_nested_transaction() or session.get_transaction()
-    flushed = session.info.get(FLUSHED, ())
-    if current is None or (flushed and flushed[-1] is current):
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    assert transaction is not None  # a flush is in one
+    if not transaction.nested:
+        session.info[FLUSHED] = (transaction,)
         return
-    root = _root(current)
-    session.info[FLUSHED] = (*(earlier for earlier in flushed if _root(earlier) is root), current)
-    if current is not root:
-        _watch_savepoints()
+    root = _root(transaction)
+    earlier = [one for one in session.info.get(FLUSHED, ()) if one is not transaction and _root(one) is root]
+    session.info[FLUSHED] = (*earlier, transaction)
+    _watch_savepoints()
 
 
 @cache

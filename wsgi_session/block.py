@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session, scoped_session
 
-from ._lifetime import Lifetime, Terms, innermost, nearest_open
+from ._lifetime import Lifetime, Terms, enter, look, nearest_open, opened
 from .registry import adopt
 from .scope import never_runs
 
@@ -64,7 +64,8 @@ class session_scope(Generic[S]):  # noqa: N801
                 " Make one where the program starts: 'Session = RequestScopedSession(sessionmaker(engine))'."
             )
         self._registry = registry
-        self._terms = Terms(adopt(registry).source, settles=commit)
+        self._source = adopt(registry).source
+        self._settles = commit
         self._scope: Lifetime | None = None
         self._previous: Lifetime | None = None
         self._was_over = False
@@ -79,11 +80,11 @@ class session_scope(Generic[S]):  # noqa: N801
             raise RuntimeError(
                 "This session_scope() block is open already. Make another one with 'session_scope(...)'."
             )
-        self._previous = previous = innermost.get()
+        self._previous = previous = look()
         self._was_over = previous is not None and previous.is_ended
-        self._scope = scope = Lifetime.opened(self._terms)
-        innermost.set(scope)
-        session: S = scope.session_of(self._terms.source)
+        self._scope = scope = opened(Terms(self._source, settles=self._settles))
+        enter(scope)
+        session: S = scope.session_of(self._source)
         return session
 
     def __exit__(
@@ -92,10 +93,10 @@ class session_scope(Generic[S]):  # noqa: N801
         """Commit, or roll back if there was an error or the scope was doomed, and end the scope."""
         scope, self._scope = self._scope, None
         assert scope is not None
-        now = innermost.get()
-        innermost.set(scope)
+        now = look()
+        enter(scope)
         try:
-            if error is None and self._terms.settles:
+            if error is None and self._settles:
                 scope.commit_block()
         except BaseException as failure:
             error = failure
@@ -104,7 +105,7 @@ class session_scope(Generic[S]):  # noqa: N801
             try:
                 scope.end(error)
             finally:
-                innermost.set(self._outside_of(scope, now))
+                enter(self._outside_of(scope, now))
 
     def _outside_of(self, scope: Lifetime, now: Lifetime | None) -> Lifetime | None:
         """Return the scope that is current when the block has been left.
@@ -136,7 +137,7 @@ class session_scope(Generic[S]):  # noqa: N801
 
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
-            with session_scope(self._registry, commit=self._terms.settles):
+            with session_scope(self._registry, commit=self._settles):
                 return function(*args, **kwargs)
 
         return in_scope

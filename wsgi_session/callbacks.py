@@ -15,6 +15,9 @@ from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
 
+_COLLECTED = "wsgi_session.collected"
+"""The key of `Session.info` under which the list is that takes the errors of callbacks, while `commit` runs."""
+
 _OF_SESSION = "wsgi_session.on_commit"
 """The key of `Session.info` under which the callbacks of a session are."""
 
@@ -73,6 +76,12 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
     return callback
 
 
+def is_awaited(session: Session) -> bool:
+    """Say whether callbacks wait for a commit of *session*."""
+    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
+    return callbacks is not None and bool(callbacks.waiting)
+
+
 def awaited(session: Session) -> str:
     """Describe what waits for a commit of *session*, such as ``"1 callback of on_commit()"``; empty if nothing does."""
     callbacks: Callbacks | None = session.info.get(_OF_SESSION)
@@ -86,15 +95,15 @@ def commit(session: Session) -> list[Exception]:
     Raises:
         Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
     """
-    callbacks = _callbacks_of(session)
+    info = session.info
     if not session.in_transaction():
         session.begin()
-    callbacks.is_raising = False
+    info[_COLLECTED] = collected = list[Exception]()
     try:
         session.commit()
     finally:
-        callbacks.is_raising = True
-    return callbacks.taken_errors()
+        info.pop(_COLLECTED, None)
+    return collected
 
 
 def forget(session: Session) -> None:
@@ -114,13 +123,12 @@ class Callbacks:
     Each is kept with the innermost transaction that it was registered in, or None where there was none.
     """
 
-    __slots__ = ("committed", "errors", "is_raising", "is_running", "waiting")
+    __slots__ = ("committed", "errors", "is_running", "waiting")
 
     def __init__(self) -> None:
         """Hold none."""
         self.committed: set[SessionTransaction] = set()
         self.errors: list[Exception] = []
-        self.is_raising: bool = True
         self.is_running: bool = False
         self.waiting: list[tuple[SessionTransaction | None, Callable[[], object]]] = []
 
@@ -145,6 +153,7 @@ class Callbacks:
         ready = [callback for owner, callback in self.waiting if _transaction.is_within(owner, transaction)]
         self.drop(transaction)
         is_outermost, self.is_running = not self.is_running, True
+        collected: list[Exception] | None = session.info.get(_COLLECTED)  # now: `remove()` may do away with it
         try:
             while ready:
                 self._call(session, ready.pop(0))
@@ -155,7 +164,12 @@ class Callbacks:
             raise
         finally:
             self.is_running = not is_outermost
-        if is_outermost and self.is_raising and (errors := self.taken_errors()):
+        if not is_outermost:
+            return
+        errors = self.taken_errors()
+        if collected is not None:
+            collected += errors
+        elif errors:
             log_errors(errors[1:])
             raise errors[0]
 

@@ -1,15 +1,15 @@
 """The current scope: which one code runs in, and which session a registry means there.
 
 A server may take the steps of one request on several threads, and interleave those of several requests on one thread in
-one context. So `innermost` is only a look-up: it is set before a step and set back after it, in the same function, and
-never left set while the server holds the response.
+one context. So what `look` returns is only a look-up: it is set before a step and set back after it, in the same
+function, and never left set while the server holds the response.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._lifetime import Lifetime, innermost
+from ._lifetime import Lifetime, look
 from .errors import NoScopeError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def current_scope() -> Scope:
     Raises:
         NoScopeError: If no scope is open here.
     """
-    scope = innermost.get()
+    scope = look()
     if scope is None:
         raise no_session()
     return scope
@@ -40,7 +40,7 @@ def current_environ() -> WSGIEnvironment:
     Raises:
         NoScopeError: If this is not inside of a request.
     """
-    scope = innermost.get()
+    scope = look()
     while scope is not None:
         if scope.environ is not None:
             return scope.environ
@@ -69,7 +69,7 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
     Raises:
         ScopeEndedError: If that scope has ended.
     """
-    scope = innermost.get()
+    scope = look()
     request: Lifetime | None = None
     while scope is not None and scope.terms.source is not source:
         if request is None and scope.environ is not None:
@@ -82,6 +82,6 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
 
 
 def _absent(owner: str, what: str) -> NoScopeError:
-    scope = innermost.get()
+    scope = look()
     here = "No scope is open here" if scope is None else f"{scope!r} is {owner}'s"
     return NoScopeError(f"{here}, so there is no {what} (A thread that a request starts is outside of it.)")

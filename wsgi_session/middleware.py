@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from . import _wsgi
-from ._chunks import settled_chunks
-from ._lifetime import Lifetime, Terms, innermost
-from ._response import Response
+from . import _fork, _wsgi
+from ._lifetime import OPEN, Terms, enter, leave, look, nearest_open
+from ._request import Request
+from ._response import stepped
 from ._start import SettlingStart
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
@@ -68,37 +67,75 @@ class SessionMiddleware:
             )
         if recorder is not None and not isinstance(recorder, Recorder):
             raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
-        self.app: WSGIApplication = app if recorder is None else recorder.watching(app)
+        self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))
         self.commit = commit
         self.environ_key = environ_key
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
-        self._terms = Terms(adopt(self.registry).source, settles=commit is not None, key=environ_key)
+        source = adopt(self.registry).source
+        self._forms = source.forms
+        self._terms = Terms(source, settles=commit is not None, key=environ_key)
+        _middlewares.add(self)
         if recorder is not None:
             recorder.watch(*engines_of(self.registry.session_factory))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
+        # All that a request needs that does not touch its session is in this one function, with plain stores in place
+        # of an `__init__`: it is what most requests cost.
+        app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
-        scope = Lifetime.opened(self._terms, environ)
-        held = None
-        token = innermost.set(scope)
+        forms = self._forms
+        rule = self.commit
+        terms = self._terms
+
+        scope = Request()
+        scope.environ = environ
+        scope.is_untouched = True
+        scope.outer = outer = look()
+        if outer is not None:
+            scope.outer = nearest_open(outer)
+        scope.terms = terms
+        if forms is None:
+            session = terms.source.make_now(scope)
+        else:
+            unbuilt = forms.unbuilt
+            session = unbuilt()
+            session._wsgi_session_owner = scope
+        scope.session = session
+        shadowed = environ.setdefault(terms.key, session)
+        if shadowed is not session:
+            scope.shadowed = shadowed
+            environ[terms.key] = session
+
+        token = enter(scope)
         try:
-            if self.commit is not None:
-                start_response = held = SettlingStart(scope, self.commit, start_response)
-            body = self.app(environ, start_response)
-            if type(body) is list or _wsgi.is_finished(body, file_wrapper):
+            if rule is None:
+                held = None
+                body = app(environ, start_response)
+            else:
+                scope.outcome = OPEN
+                held = SettlingStart(start_response)
+                held.rule = rule
+                held.scope = scope
+                body = app(environ, held)
+            kind = type(body)
+            if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
                 if held is not None:
-                    held.let_go_or_close(body)
-                scope.end()
+                    held.let_go(body)
+                if scope.is_untouched and not terms.hooks:
+                    scope.is_untouched = session._wsgi_session_owner = None
+                    session.__class__ = forms.ended  # type: ignore[union-attr]  # it is unbuilt, so there are some
+                else:
+                    scope.end()
                 return body
-            return _stepped(body, scope, held)
+            return stepped(body, scope, held, shadowed is not session)
         except BaseException as error:
             scope.end(error)
             raise
         finally:
-            innermost.reset(token)
-            if scope.shadowed is not None:
+            leave(token)
+            if shadowed is not session:
                 scope.hide()
 
     def on_request_end(self, hook: H) -> H:
@@ -126,17 +163,6 @@ class SessionMiddleware:
             self._own_engine.dispose()
 
 
-def _stepped(body: Iterable[bytes], scope: Lifetime, held: SettlingStart | None) -> Iterable[bytes]:
-    """Return what the server gets for a body in which code of the application may still run."""
-    is_iterable = _wsgi.is_iterable(body)
-    if held is not None and (held.call is not None or not is_iterable):
-        held.let_go_or_close(body)
-    if not is_iterable:
-        _end_when_collected(body, scope)
-        return body
-    return Response(body, scope, body if held is None else settled_chunks(body, scope, held))
-
-
 def _registry(given: Any) -> scoped_session[Any]:
     if isinstance(given, scoped_session):
         return given
@@ -150,9 +176,9 @@ def _registry(given: Any) -> scoped_session[Any]:
     )
 
 
-def _end_when_collected(body: object, scope: Lifetime) -> None:
-    """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
-    try:
-        weakref.finalize(body, scope.end).atexit = False
-    except TypeError:
-        scope.end()
+def _renew_terms(middleware: SessionMiddleware) -> None:
+    own = middleware._terms  # pyright: ignore[reportPrivateUsage]
+    middleware._terms = replace(own, generation=_fork.generation)  # pyright: ignore[reportPrivateUsage]
+
+
+_middlewares: _fork.Inheritance[SessionMiddleware] = _fork.Inheritance(_renew_terms)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from . import _attempt, _wsgi
 from ._conflict import is_retryable
-from ._lifetime import innermost, nearest_open
+from ._lifetime import look, nearest_open
 from ._policy import IsRetryable, Policy, RetryHook
 from ._replay import RequestBody
 from ._start import HeldStart
@@ -246,7 +246,7 @@ class _Request:
             if instead is None:
                 raise
             return instead
-        start.let_go_or_close(body)
+        start.let_go(body)
         return begun
 
     def _begun(self, body: Iterable[bytes], attempt: Attempt) -> Iterable[bytes]:
@@ -292,7 +292,7 @@ class _Request:
             return "some of the response was sent"
         if not self.body.is_whole:
             return "its request body is too long to be kept"
-        if (scope := nearest_open(innermost.get())) is not None:
+        if (scope := nearest_open(look())) is not None:
             return f"it runs inside of {scope!r}; RetryMiddleware belongs outside of the SessionMiddleware"
         return attempt.obstacle
 

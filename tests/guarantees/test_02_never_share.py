@@ -139,6 +139,37 @@ def test_not_when_a_request_calls_the_application_in_process(new_engine: Any) ->
     assert words(engine) == ["inner"] * 3 + ["outer"]
 
 
+def test_the_close_of_an_inner_request_finds_its_own_session(Session: Any) -> None:
+    """Also where it has the environ of the outer one, which has its own again afterwards."""
+    inner: list[Any] = []
+
+    class Body:
+        def __init__(self, environ: Any) -> None:
+            self.environ = environ
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            inner.append(self.environ[KEY])
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        if environ["PATH_INFO"] == "/inner":
+            inner.append(environ[KEY])
+            return Body(environ)
+        outer = environ[KEY]
+        environ["PATH_INFO"] = "/inner"
+        Exchange(wrapped, environ=environ).read().close()
+        assert environ[KEY] is outer
+        return []
+
+    wrapped = SessionMiddleware(app, Session)
+    request(wrapped)
+
+    assert inner[0] is inner[1]
+
+
 def test_an_inner_call_follows_its_own_middlewares_rule(new_engine: Any) -> None:
     """Each call is settled by the rule of the middleware it went through."""
     engine = new_engine(pool_size=2)

@@ -9,13 +9,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import Exchange, add_words, all_words, answer, is_clean, request, words
+from tests.helpers import Exchange, add_words, all_words, answer, is_clean, new_environ, request, words
 from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success
 
 KEY = "sqlalchemy.session"
@@ -235,6 +236,32 @@ def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, e
         gc.enable()
 
 
+@RULES
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_who_holds_the_iterator_alone_goes_on(taken: int, commit: Any, Session: Any, engine: Engine) -> None:
+    """A loop over the call itself keeps no response: the request ends when its iterator is dropped."""
+    ended: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        for _ in range(2):
+            all_words(Session)
+            yield b"x"
+
+    middleware = SessionMiddleware(app, Session, commit=commit)
+    middleware.on_request_end(ended.append)
+    chunks = iter(middleware(new_environ(), lambda *of_the_call: print))
+    for _ in range(taken):
+        next(chunks, None)
+    assert not ended
+    with catch_warnings():
+        simplefilter("ignore", ResourceWarning)
+        del chunks
+
+    assert len(ended) == 1
+    assert is_clean(engine)
+
+
 def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
     """A generator inside of a body whose close() does not close it is collected in the scope, and finds its session."""
     sessions: list[Any] = []
@@ -318,7 +345,7 @@ def test_two_steps_at_once_are_refused(Session: Any, engine: Engine) -> None:
     thread = threading.Thread(target=exchange.step)
     thread.start()
     assert in_step.wait(20)
-    with pytest.raises(ValueError, match="step of this response is under way"):
+    with pytest.raises(ValueError, match="already executing"):
         next(exchange.result)
     go_on.set()
     thread.join()
@@ -364,8 +391,87 @@ def test_a_close_while_a_step_is_running_is_left_to_that_step(Session: Any, engi
         thread.join(timeout=10)
 
         assert len(ends) == number
+        assert next(exchange.result, None) is None
         assert is_clean(engine)
     assert closes == ["stepping"] * 50
+
+
+@pytest.mark.parametrize("error", [StopIteration, Stop])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_close_during_the_last_step(error: Any, keeps: bool, Session: Any, engine: Engine) -> None:
+    """It is left to that step also when that is the end of the body, or fails, or the response is dropped meanwhile."""
+    in_step, go_on = threading.Event(), threading.Event()
+    closes: list[str] = []
+    raised: list[BaseException] = []
+
+    class Slow(Chunks):
+        def __next__(self) -> bytes:
+            self.session.execute(text("SELECT 1"))
+            in_step.set()
+            assert go_on.wait(10)
+            raise error
+
+        def close(self) -> None:
+            closes.append(threading.current_thread().name)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Slow(environ[KEY])
+
+    response: Any = SessionMiddleware(app, Session)(new_environ(), lambda *of_the_call: print)
+
+    def step(chunks: Iterator[bytes]) -> None:
+        try:
+            next(chunks)
+        except Exception as failure:
+            raised.append(failure)
+
+    thread = threading.Thread(target=step, args=[iter(response)], name="stepping")
+    thread.start()
+    assert in_step.wait(10)
+    response.close()
+    if not keeps:
+        del response
+    go_on.set()
+    thread.join(timeout=10)
+
+    assert closes == ["stepping"]
+    assert [type(failure) for failure in raised] == [error]
+    assert is_clean(engine)
+
+
+def test_two_closes_at_once_are_one(Session: Any) -> None:
+    """A ``close()`` that comes while another thread's is running calls nothing of the application's."""
+    closes: list[str] = []
+    in_close, go_on = threading.Event(), threading.Event()
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            closes.append(threading.current_thread().name)
+            in_close.set()
+            assert go_on.wait(20)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Body()
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    first = threading.Thread(target=exchange.close, name="first")
+    first.start()
+    assert in_close.wait(20)
+    second = threading.Thread(target=exchange.result.close, name="second")
+    second.start()
+    second.join(5)
+    is_waiting = second.is_alive()
+    go_on.set()
+    first.join(20)
+    second.join(20)
+
+    assert not is_waiting
+    assert closes == ["first"]
 
 
 def test_a_failing_close_that_another_thread_asked_for_is_logged(Session: Any, caplog: Any) -> None:

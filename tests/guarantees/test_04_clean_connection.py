@@ -200,6 +200,20 @@ def test_a_connection_of_the_users_survives(engine: Engine, error: Any) -> None:
         outer.rollback()
 
 
+def test_a_failed_commit_on_a_connection_of_the_users(engine: Engine) -> None:
+    """It is rolled back at once, though no session has the connection to give back."""
+    with engine.connect() as connection:
+        Session: Any = RequestScopedSession(sessionmaker(connection))
+        outer = connection.begin()
+        with session_scope(Session):
+            Session.add(orphan())
+
+        with pytest.raises(DBAPIError, match="FOREIGN KEY"):
+            outer.commit()
+
+        assert not connection.connection.driver_connection.in_transaction  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -228,7 +242,7 @@ def test_a_rollback_that_fails_after_a_failed_commit_is_logged(block: Any, engin
     with pytest.raises(DBAPIError, match="FOREIGN KEY"):
         fail()
 
-    assert "Exception during reset" in caplog.text
+    assert "A failed COMMIT could not be rolled back" in caplog.text
     assert is_clean(stubborn)
     stubborn.dispose()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,8 +17,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import memoized_property
 
-from tests.helpers import Exchange, Word, add_words, all_words, answer, is_clean, orphan, request, words
+from tests.helpers import Exchange, Word, add_words, all_words, answer, is_clean, new_environ, orphan, request, words
 from wsgi_session import (
     NoScopeError,
     PartialCommitError,
@@ -24,6 +28,8 @@ from wsgi_session import (
     ScopeEndedError,
     SessionMiddleware,
     State,
+    _fork,
+    _request,
     current_environ,
     current_scope,
     never,
@@ -452,3 +458,268 @@ def test_a_block_of_another_registry_is_named(new_engine: Any) -> None:
             B()
         with pytest.raises(NoScopeError, match="<Scope of block, open> is no request's"):
             current_environ()
+
+
+def test_engines_with_options_share_the_dialect(engine: Engine) -> None:
+    """4: a COMMIT is guarded once, however many engines with options are made from one."""
+    Session: Any = RequestScopedSession(sessionmaker(engine))
+    for _ in range(3):
+        with session_scope(Session):
+            Session(bind=engine.execution_options(schema_translate_map={None: None})).execute(text("SELECT 1"))
+
+    assert not hasattr(engine.dialect.do_commit.args[0], "args")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("act", ["remove", "clear"])
+def test_a_callback_that_does_away_with_the_info(act: str, Session: Any, caplog: Any) -> None:
+    """5: the client is told of the success, and the log of the callback's error."""
+
+    def callback() -> None:
+        if act == "remove":
+            Session.remove()
+        else:
+            Session().info.clear()
+        raise ValueError(act)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(Session, "committed")
+        on_commit(Session(), callback)
+        answer(start_response)
+        return [b""]
+
+    exchange = request(SessionMiddleware(app, Session, commit=on_success))
+
+    assert exchange.status == "200 OK"
+    assert act in caplog.text
+
+
+def test_an_iterator_that_is_no_iterable(Session: Any) -> None:
+    """7: what ``iter()`` of a body returns is asked for chunks only."""
+
+    class Chunks:
+        left = [b"y", b"x"]  # noqa: RUF012
+
+        def __next__(self) -> bytes:
+            if self.left:
+                return self.left.pop()
+            raise StopIteration
+
+    class Body:
+        def __iter__(self) -> Any:
+            return Chunks()
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Body()
+
+    assert request(SessionMiddleware(app, Session)).body == b"xy"
+
+
+def test_the_end_hook_of_an_inner_request_that_was_read(Session: Any) -> None:
+    """2: it finds its own ended session in the environ that it shares, not the outer one's."""
+    found: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        if environ["PATH_INFO"] == "/inner":
+            current_scope().on_end(lambda scope: found.append(scope.environ[KEY]))
+            found.append(environ[KEY])
+            return (chunk for chunk in [b"x"])
+        environ["PATH_INFO"] = "/inner"
+        request(wrapped, environ=environ)
+        return []
+
+    wrapped = SessionMiddleware(app, Session)
+    request(wrapped)
+
+    assert found[0] is found[1]
+
+
+def test_an_untouched_stream_in_a_child(Session: Any) -> None:
+    """13: a child that closes what it has inherited says nothing, and its interpreter does not either."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return (chunk for chunk in [b"x"])
+
+    exchange = Exchange(SessionMiddleware(app, Session))
+    exchange.step()
+    if not (child := os.fork()):
+        failed: list[Any] = []
+        sys.unraisablehook = failed.append
+        exchange.close()
+        exchange.result = None
+        os._exit(len(failed))
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    exchange.close()
+
+
+def test_an_interrupt_in_the_close_of_a_session_makes_no_cycle(engine: Engine) -> None:
+    """3: what it leaves behind is freed by reference counting."""
+
+    class Interrupted(SQLAlchemySession):
+        def close(self) -> None:
+            super().close()
+            raise SystemExit
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Interrupted))
+
+    scopes: list[weakref.ref[Any]] = []
+    gc.disable()
+    try:
+        with suppress(SystemExit), session_scope(Session):
+            all_words(Session)
+            scopes.append(weakref.ref(current_scope()))
+        assert scopes[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_session_class_with_an_info_of_its_own(engine: Engine) -> None:
+    """7: its sessions have it."""
+
+    class Tenant(SQLAlchemySession):
+        @memoized_property
+        def info(self) -> dict[Any, Any]:
+            return {"tenant": 1}
+
+    with session_scope(RequestScopedSession(sessionmaker(engine, class_=Tenant))) as session:
+        assert session.info["tenant"] == 1
+
+
+def test_an_engine_that_is_used_without_a_session_under_uwsgi(Session: Any, engine: Engine, monkeypatch: Any) -> None:
+    """13: where Python is not told of a fork, each call looks whether it is in another process."""
+    with session_scope(Session):
+        all_words(Session)
+    monkeypatch.setitem(sys.modules, "uwsgi", sys)
+    pools: list[Any] = [engine.pool]
+
+    def app(environ: Any, start_response: Any) -> Any:
+        pools.append(engine.pool)
+        answer(start_response)
+        return []
+
+    wrapped = SessionMiddleware(app, Session)
+    monkeypatch.setattr(_fork, "pid", -1)
+    request(wrapped)
+    request(wrapped)
+
+    assert pools[0] is not pools[1]
+    assert pools[1] is pools[2]
+    pools[0].dispose()
+
+
+def test_a_close_between_a_step_and_its_chunk(Session: Any) -> None:
+    """3: it ends the request at once also where the environ is being given back to another request."""
+    closes: list[str] = []
+
+    class Environ(dict[str, Any]):
+        response: Any = None
+
+        def __setitem__(self, key: str, value: object) -> None:
+            super().__setitem__(key, value)
+            if self.response is not None and value == "theirs":
+                self.response.close()
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x", b"y"])
+
+        def close(self) -> None:
+            closes.append("close")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        return Body()
+
+    environ = Environ(new_environ(), **{KEY: "theirs"})
+    response: Any = SessionMiddleware(app, Session)(environ, lambda *of_the_call: print)
+    environ.response = response
+
+    assert list(response) == [b"x"]
+    assert closes == ["close"]
+    assert environ[KEY] == "theirs"
+
+
+def test_a_generator_whose_response_is_closed_and_dropped_in_a_step(Session: Any, engine: Engine) -> None:
+    """3: the step ends it, and nothing is left to the end of its iterator."""
+    in_step, go_on = threading.Event(), threading.Event()
+    ended: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        all_words(Session)
+        in_step.set()
+        assert go_on.wait(10)
+        yield b"x"
+
+    middleware = SessionMiddleware(app, Session)
+    middleware.on_request_end(ended.append)
+    response: Any = middleware(new_environ(), lambda *of_the_call: print)
+    thread = threading.Thread(target=next, args=[iter(response)])
+    thread.start()
+    assert in_step.wait(10)
+    response.close()
+    del response
+    assert not ended
+    go_on.set()
+    thread.join(10)
+    del thread
+
+    assert len(ended) == 1
+    assert is_clean(engine)
+
+
+def test_an_interrupt_when_a_step_has_just_been_left(Session: Any, monkeypatch: Any) -> None:
+    """10: it is the error that is raised, and the body is closed in its own scope."""
+    closed_in: list[Any] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+        def close(self) -> None:
+            closed_in.append(current_scope())
+
+    def app(environ: Any, start_response: Any) -> Any:
+        answer(start_response)
+        closed_in.append(current_scope())
+        return Body()
+
+    response: Any = SessionMiddleware(app, Session)(new_environ(), lambda *of_the_call: print)
+
+    def interrupted(token: Any) -> None:
+        monkeypatch.setattr(_request, "leave", leave)
+        leave(token)
+        raise KeyboardInterrupt
+
+    leave = _request.leave
+    monkeypatch.setattr(_request, "leave", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(response)
+    response.close()
+
+    assert closed_in[0] is closed_in[1]
+
+
+def test_an_interrupt_in_a_rollback(engine: Engine) -> None:
+    """4: it is raised, and the connection is not used again."""
+
+    class Interrupted(SQLAlchemySession):
+        def rollback(self) -> None:
+            raise SystemExit
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Interrupted))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(Session, "lost")
+        Session.flush()
+        answer(start_response, "400 Bad Request")
+        return [b""]
+
+    with pytest.raises(SystemExit):
+        request(SessionMiddleware(app, Session, commit=on_success))
+
+    assert is_clean(engine)
+    assert words(engine) == []

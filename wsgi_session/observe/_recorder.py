@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .. import _fork
 from .._callers import Callers
-from .._lifetime import innermost
+from .._lifetime import look
 from .._log import log
 from ..scope import Scope, checked_hook
 from . import _listeners
@@ -234,7 +234,7 @@ class Recorder:
         if self._record_if is not None and not _told(self._record_if, environ):
             return None
         asked = None if self._on_begin is None else _told(self._on_begin, environ)  # first: an interrupt leaves nothing
-        scope = innermost.get()
+        scope = look()
         assert scope is not None
         number, kept = next(self._numbers), self._max_statements
         recording = scope.recording = Recording(

@@ -10,7 +10,7 @@ from weakref import ref
 
 from .. import _wsgi
 from .._codes import code_of
-from .._lifetime import Lifetime, innermost, scope_of_session
+from .._lifetime import Lifetime, look, scope_of_session
 from ..scope import State
 from ._findings import find
 from ._holds import Holds
@@ -158,7 +158,7 @@ _MAX_ERRORS = 20
 
 def current() -> Recording | None:
     """Return the recording of the request that this code runs in, if there is one."""
-    return _outwards(innermost.get())
+    return _outwards(look())
 
 
 def of_session(session: Session) -> Recording | None:

@@ -1,0 +1,211 @@
+"""The scope of a request: its environ, its outcome under a rule, and the steps of its response."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Iterable
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from . import _wsgi, callbacks
+from ._lifetime import COMMITTED, DOOMED, UNCOMMITTED, Lifetime, enter, leave, look
+from ._log import log
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from wsgiref.types import WSGIEnvironment
+
+    from .commit import CommitRule
+
+
+class Request(Lifetime):
+    """The scope of a request, which `SessionMiddleware` opens.  Lives as long as the request.
+
+    What is its own is set later: `shadowed` where there is something, the rest where the body is taken in steps.
+    """
+
+    __slots__ = ("body", "chunks", "current", "is_closing", "is_shadowing", "shadowed")
+
+    environ: WSGIEnvironment  # pyright: ignore[reportIncompatibleVariableOverride]  # a block has none
+
+    body: Iterable[bytes] | None
+    """What the application returned, to be closed; None when there is nothing to close."""
+
+    chunks: Iterable[bytes] | None
+    """What is iterated; from the first step on its iterator, to be dropped in this scope."""
+
+    current: Lifetime | None
+    """The current scope of the next step, which may be that of a block in the body.
+
+    Who ends the response deletes it: of several threads that try, one succeeds.
+    """
+
+    is_closing: bool
+    """Whether somebody has called ``close()``."""
+
+    is_shadowing: bool
+    """Whether this request shares its environ with another one, which goes on between the steps."""
+
+    shadowed: Any
+    """What the environ held under the key before this request, and holds again between its steps."""
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the server has dropped the response without closing it."""
+        return self.is_untouched is None and not getattr(self, "is_closing", True)
+
+    def show(self) -> None:
+        """Put the session into the environ."""
+        self.environ[self.terms.key] = self.session
+
+    def hide(self) -> None:
+        """Put back what the environ held before."""
+        self.environ[self.terms.key] = self.shadowed
+
+    def settle(self, rule: CommitRule, status: str, headers: _wsgi.Headers) -> None:
+        """Decide the outcome of a response that has not failed, and carry it out.
+
+        Without a commit, a body keeps its transactions until they are finished.
+
+        Raises:
+            Exception: What the rule or COMMIT raised; everything has been rolled back then.
+        """
+        if self.outcome is DOOMED:
+            self.roll_back()
+            return
+        try:
+            code = _wsgi.status_code(status)
+            is_success = rule(self.environ, code, headers)
+        except BaseException as error:
+            self.roll_back(error)
+            raise
+        if self.outcome is DOOMED or (code >= 400 and not is_success):  # doomed by the rule
+            self.roll_back()
+        elif not is_success:
+            self.outcome = UNCOMMITTED
+        elif self.is_untouched:
+            self.outcome = COMMITTED
+        else:
+            callbacks.log_errors(self.commit())
+
+    def steps(self, is_generator: bool) -> Generator[bytes]:
+        """Yield the chunks, each taken with this scope, or what it was in the step before, as the current one.
+
+        Args:
+            is_generator: Whether the body is one: it is its own iterator, and at its end there is nothing to close.
+        """
+        token: Token[Lifetime | None] | None = enter(self.current)
+        try:
+            chunks: Any = self.chunks
+            if not is_generator:
+                self.chunks = iterator = iter(chunks)
+                chunks = iter(iterator.__next__, self)  # a loop over the iterator would ask for its iterator
+            for chunk in chunks:
+                self.current = look()
+                token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
+                if self.is_closing:
+                    self._close_for_another()
+                    yield chunk
+                    return
+                yield chunk
+                token = enter(self.current)
+            if is_generator:
+                self.body = self.chunks = None
+        except BaseException as error:
+            if token is not None:
+                self.roll_back(error)
+            raise
+        finally:
+            if token is not None:
+                self._leave(token)
+                if self.is_closing:
+                    self._close_for_another()
+
+    def shown_steps(self, is_generator: bool) -> Generator[bytes]:
+        """Yield as `steps` does, with the session in the environ during each step."""
+        steps = self.steps(is_generator)
+        while True:
+            self.show()
+            try:
+                chunk = next(steps)
+            except StopIteration:
+                return
+            finally:
+                self.hide()
+            if self.is_closing:
+                self._close_for_another()
+                yield chunk
+                return
+            yield chunk
+
+    def close(self) -> None:
+        """Call the ``close()`` of what the application returned, and end; only once."""
+        try:
+            current = self.current
+            del self.current
+        except AttributeError:  # somebody else ends it, or has
+            return
+        if self.body is None and not self.is_shadowing:
+            self.end()
+            return
+        token = enter(current)
+        try:
+            if self.is_shadowing:
+                self.show()
+            try:
+                _wsgi.close(self.body)
+            finally:
+                self._drop_body()
+        except BaseException as error:
+            self.end(error)
+            raise
+        else:
+            self.end()
+        finally:
+            leave(token)
+            if self.is_shadowing:
+                self.hide()
+
+    def drop(self) -> None:
+        """End without that ``close()``, for the server has dropped the response.
+
+        This may be any thread, in the middle of any other request, so no code of the application's is run but a
+        generator's clean-up, and the environ is not touched.
+        """
+        try:
+            current = self.current
+            del self.current
+        except AttributeError:  # it has ended
+            return
+        held_connection = self.holds_connection()
+        token = enter(current)
+        try:
+            self._drop_body()
+        finally:
+            leave(token)
+            self.end()
+        if held_connection:
+            warnings.warn(f"The response of {self!r} was never closed.", ResourceWarning, stacklevel=2)
+
+    def _leave(self, token: Token[Lifetime | None]) -> None:
+        """Leave the last step; an interrupt may have struck when that had just been done."""
+        current = look()
+        try:
+            leave(token)
+        except RuntimeError:
+            return
+        self.current = current
+
+    def _close_for_another(self) -> None:
+        """Close after a ``close()`` that came from elsewhere and has returned, so that nobody waits for an error."""
+        try:
+            self.close()
+        except Exception:
+            log.exception("The application's close() failed, in %r.", self)
+
+    def _drop_body(self) -> None:
+        """Let go of the body while its scope is current, for its clean-up to find its session."""
+        chunks = self.chunks
+        self.body = self.chunks = None
+        if isinstance(chunks, GeneratorType):
+            chunks.close()
