@@ -1,14 +1,14 @@
 """The floor: the parts of which a session in step with the request is made, and nothing else.
 
-A scope in a `ContextVar`, a session that is built on first touch and refuses use afterwards, a look at the process id,
-a body whose steps are taken in the scope: all of it in as few functions as Python allows. Nothing is guarded. An error
-keeps a session open, two threads may take one step, late use is no error that says what to do. So this is no example.
-It tells how much of what this project costs is the price of what it promises, and which goals these parts cannot reach.
+A scope in a `ContextVar`, a session that is built on first touch and refuses use afterwards, a ``start_response`` that
+waits for a rule, a body whose steps are taken in the scope: all of it in as few functions as Python allows. Nothing is
+guarded. An error keeps a session open, an early end of a body keeps it open, a fork shares connections, late use is no
+error that says what to do. So this is no example. It tells how much of what this project costs is the price of what it
+promises, and which goals these parts cannot reach.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -24,22 +24,19 @@ Rule = Callable[["WSGIEnvironment", int, list[tuple[str, str]]], object]
 
 
 class Scope:
-    """What belongs to one request: as many attributes as a scope has that is one."""
+    """What belongs to one request: as many attributes as one has that does not touch its session."""
 
-    __slots__ = ("environ", "hooks", "may_warn", "others", "outer", "session", "shadowed", "state", "terms")
+    __slots__ = ("environ", "is_untouched", "outer", "session", "terms")
 
     environ: WSGIEnvironment
-    hooks: tuple[object, ...]
-    may_warn: bool
-    others: tuple[object, ...]
+    is_untouched: bool
     outer: Scope | None
     session: Any
-    shadowed: object
-    state: str
     terms: object
 
 
 _innermost: ContextVar[Scope | None] = ContextVar("floor", default=None)
+_look, _enter, _leave = _innermost.get, _innermost.set, _innermost.reset
 
 
 class Floor:
@@ -47,84 +44,86 @@ class Floor:
 
     def __init__(self, app: WSGIApplication, factory: sessionmaker[Session], rule: Rule | None) -> None:
         """Wrap *app*."""
-        self._app = app
-        self._ended, self._pid, self._rule = _ended_form(factory.class_), os.getpid(), rule
-        self._unbuilt = _unbuilt_form(factory)
+        self._app, self._rule = app, rule
+        self._ended, self._unbuilt = _ended_form(factory.class_), _unbuilt_form(factory)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
-        if os.getpid() != self._pid:
-            raise RuntimeError("This is another process.")
+        app, rule, unbuilt = self._app, self._rule, self._unbuilt
         scope = Scope()
-        scope.environ, scope.outer, scope.state, scope.terms = environ, _innermost.get(), "open", self
-        scope.hooks = scope.others = ()
-        scope.may_warn, scope.shadowed = False, environ.get(KEY)
-        environ[KEY] = scope.session = self._unbuilt()
-        token = _innermost.set(scope)
+        scope.environ = environ
+        scope.is_untouched = True
+        scope.outer = _look()
+        scope.terms = self
+        environ[KEY] = scope.session = session = unbuilt()
+        token = _enter(scope)
         try:
-            if self._rule is None:
-                body = self._app(environ, start_response)
+            if rule is None:
+                body = app(environ, start_response)
             else:
-                body = self._settled(self._rule, scope, start_response)
+                held = _Held()
+                body = app(environ, held.hold)
+                if rule(environ, int(held.status[:3]), held.headers) and type(session) is not unbuilt:
+                    session.commit()
+                start_response(held.status, held.headers)
             if type(body) is not list:
-                return Body(self, body, scope)
-            self.end(scope)
+                return _body(body, scope, self._ended)
+            if type(session) is not unbuilt:
+                session.close()
+            session.__class__ = self._ended
             return body
         finally:
-            _innermost.reset(token)
-
-    def end(self, scope: Scope) -> None:
-        """Close the session."""
-        scope.state, session = "ended", scope.session
-        if type(session) is not self._unbuilt:
-            session.close()
-        session.__class__ = self._ended
-
-    def _settled(self, rule: Rule, scope: Scope, start_response: StartResponse) -> Iterable[bytes]:
-        calls: list[Any] = []
-
-        def held(*call: Any) -> Callable[[bytes], object]:
-            calls.append(call)
-            return print
-
-        body = self._app(scope.environ, held)
-        [(status, headers)] = calls
-        if rule(scope.environ, int(status[:3]), headers) and type(scope.session) is not self._unbuilt:
-            scope.session.commit()
-        start_response(status, headers)
-        return body
+            _leave(token)
 
 
-class Body:
+class _Held:
+    """A ``start_response`` that is held back."""
+
+    __slots__ = ("headers", "status")
+
+    headers: list[tuple[str, str]]
+    status: str
+
+    def hold(self, status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], object]:
+        self.status = status
+        self.headers = headers
+        return print
+
+
+class _Body:
     """A body whose steps are taken in its scope."""
 
-    __slots__ = ("_body", "_chunks", "_floor", "_scope")
+    __slots__ = ("ended", "scope", "steps")
 
-    def __init__(self, floor: Floor, body: Iterable[bytes], scope: Scope) -> None:
-        """Take over *body*."""
-        self._body, self._chunks, self._floor, self._scope = body, iter(body), floor, scope
+    ended: type[Session]
+    scope: Scope
+    steps: Iterator[bytes]
 
     def __iter__(self) -> Iterator[bytes]:
-        """Return this very object."""
-        return self
-
-    def __next__(self) -> bytes:
-        """Take a step."""
-        token = _innermost.set(self._scope)
-        try:
-            return next(self._chunks)
-        finally:
-            _innermost.reset(token)
+        return self.steps
 
     def close(self) -> None:
-        """Close the body, and end."""
-        token = _innermost.set(self._scope)
-        try:
-            if hasattr(self._body, "close"):
-                self._body.close()
-            self._floor.end(self._scope)
-        finally:
-            _innermost.reset(token)
+        session = self.scope.session
+        if type(session) is Session:
+            session.close()
+        session.__class__ = self.ended
+
+
+def _body(body: Iterable[bytes], scope: Scope, ended: type[Session]) -> _Body:
+    response = _Body()
+    response.ended = ended
+    response.scope = scope
+    response.steps = _steps(body, scope)
+    return response
+
+
+def _steps(body: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
+    token = _enter(scope)
+    for chunk in body:
+        _leave(token)
+        yield chunk
+        token = _enter(scope)
+    _leave(token)
 
 
 def _unbuilt_form(factory: sessionmaker[Session]) -> type[Session]:
