@@ -321,7 +321,7 @@ class Lifetime(Scope):
         return [
             session
             for session in self._built()
-            if session not in committed and (session.in_transaction() or callbacks.is_awaited(session))
+            if session not in committed and (session.in_transaction() or callbacks.awaited(session))
         ]
 
     def _warn_of_losses(self, sessions: list[Session]) -> None:
@@ -331,8 +331,8 @@ class Lifetime(Scope):
             for session in sessions:
                 if session.in_transaction() and (loss := _transaction.changes(session)):
                     losses.append(loss)
-                if callbacks.is_awaited(session):
-                    losses.append(callbacks.awaited(session))
+                if awaited := callbacks.awaited(session):
+                    losses.append(awaited)
         except Exception:  # a column type of the user's may fail to compare
             log.exception("%r: what it leaves uncommitted could not be found out.", self)
             return

@@ -105,14 +105,7 @@ def give_back(session: Session) -> None:
 
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
-    transaction = session.get_transaction()
-    try:
-        session.close()
-    except Exception:
-        _discard(session, transaction)
-    except BaseException:
-        _throw_away(transaction)
-        raise
+    _end_or_discard(session, session.close)
 
 
 def abandon(session: Session) -> None:
@@ -142,23 +135,13 @@ def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
     transaction = session.get_transaction()
     try:
         end()
-    except Exception:
-        _discard(session, transaction)
-    except BaseException:
-        _throw_away(transaction)
-        raise
-
-
-def _discard(session: Session, transaction: SessionTransaction | None) -> None:
-    _throw_away(transaction)
-    log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
-
-
-def _throw_away(transaction: SessionTransaction | None) -> None:
-    """Invalidate the connections of *transaction*, which may be lost to its session by now, and so to the pool."""
-    for connection in _own_connections(transaction):
-        with suppress(Exception):
-            connection.invalidate()
+    except BaseException as error:  # the connections may be lost to the session by now, and so to the pool
+        for connection in _own_connections(transaction):
+            with suppress(Exception):
+                connection.invalidate()
+        if not isinstance(error, Exception):
+            raise
+        log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
 
 
 def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:

@@ -76,12 +76,6 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
     return callback
 
 
-def is_awaited(session: Session) -> bool:
-    """Say whether callbacks wait for a commit of *session*."""
-    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
-    return callbacks is not None and bool(callbacks.waiting)
-
-
 def awaited(session: Session) -> str:
     """Describe what waits for a commit of *session*, such as ``"1 callback of on_commit()"``; empty if nothing does."""
     callbacks: Callbacks | None = session.info.get(_OF_SESSION)
