@@ -26,7 +26,7 @@ Call: TypeAlias = Callable[[int], object]
 SIDES = ("without", "beside")
 
 LAYOUTS = 8
-"""How many, where it matters: the ratio of two SELECTs is then known to about half a percent."""
+"""How many, where it matters: the ratio of two SELECTs is then known to about a percent."""
 
 
 class Meter(Protocol):

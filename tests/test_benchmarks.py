@@ -113,7 +113,7 @@ def test_both_sides_are_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_layouts_differ(tmp_path: Path) -> None:
     """In each layout objects lie elsewhere, and in the same one nearly all lie where they have lain."""
-    (tmp_path / "places.py").write_text("print([id(bytes(size)) % 4096 for size in range(10, 500, 50)])")
+    (tmp_path / "places.py").write_text("import wave\nprint([id(bytes(size)) % 4096 for size in range(10, 500, 50)])")
     environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": str(tmp_path)}
 
     def places(layout: int) -> list[int]:
