@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from wsgi_session import _dispatch
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -128,9 +130,11 @@ def _steps(body: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
 
 def _unbuilt_form(factory: sessionmaker[Session]) -> type[Session]:
     real = factory.class_
+    known = _dispatch.of_class(real)
 
     def build(self: Any, name: str) -> Any:
         self.__class__ = real
+        _dispatch.share(known, self.dispatch)
         self.__init__(**factory.kw)
         return getattr(self, name)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._lifetime import Lifetime
-    from ._start import SettlingStart
+    from ._start import HeldStart
 
 
-def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterable[bytes]:
+def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterable[bytes]:
     """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
 
     The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
@@ -43,7 +43,7 @@ def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator
         yield chunk
 
 
-def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart) -> Iterator[bytes]:
+def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterator[bytes]:
     """Yield the chunks of an application that calls ``start_response`` in its iterable.
 
     An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
@@ -57,7 +57,7 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: SettlingStart
     chunks = iter(body)
     first: tuple[bytes, ...] = ()
     for chunk in chunks:
-        if start.call is None:
+        if start.status is None:
             yield chunk
         elif chunk:
             first = (chunk,)

@@ -21,6 +21,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
+from . import _dispatch
 from .errors import ScopeEndedError
 
 S = TypeVar("S", bound=Session)
@@ -90,7 +91,14 @@ def attributes_of(session: Session) -> dict[str, Any]:
 class Forms(Generic[S]):
     """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
 
-    __slots__ = ("ended", "has_usual_info", "real", "unbuilt")
+    __slots__ = ("ended", "has_usual_info", "real", "unbuilt", "unset")
+
+    unset: dict[str, None]
+    """What the ``__dict__`` of a session has before its ``__init__``: the names of what that will set.
+
+    They spare it to grow by one name at a time. Nobody is misled by a None in it: the class has no attribute of such a
+    name, so SQLAlchemy does not read it before it is set; and what has an ``__init__`` of its own has no such names.
+    """
 
     def __init__(self, real: type[S], build: Callable[[S], None]) -> None:
         """Derive both forms from *real*.
@@ -102,6 +110,7 @@ class Forms(Generic[S]):
         self.has_usual_info: bool = real.info is Session.info
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
+        self.unset = _unset(real) if real.__init__ is Session.__init__ else {}
         self.ended: type[S] = _subclass(Ended, real, _finalizing(real))
 
 
@@ -111,7 +120,7 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "session_factory")
+    __slots__ = ("_forms_of_classes", "_known", "_on_build", "_on_class", "forms", "session_factory")
 
     forms: Forms[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
@@ -135,6 +144,7 @@ class SessionSource(Generic[S]):
             on_class(session_factory.class_)
             if _can_wait(session_factory):
                 self.forms = self._forms_of(session_factory.class_)
+                self._known: Any = _dispatch.of_class(session_factory.class_)
 
     def make(self, owner: object) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
@@ -165,9 +175,11 @@ class SessionSource(Generic[S]):
         owner = attributes.pop(OWNER)
         written = attributes.copy() if attributes else None
         attributes.clear()
+        attributes.update(forms.unset)
         if forms.has_usual_info:
             attributes["info"] = {}  # where `Session.info` would put it, at the price of a look-up of its own
         session.__class__ = forms.real
+        _dispatch.share(self._known, session.dispatch)  # before __init__, which may listen to what it makes
         try:
             if kw:
                 self._initialize_with(session, kw)
@@ -229,6 +241,10 @@ def _can_wait(session_factory: sessionmaker[Any]) -> bool:
         and not any(name in vars(base) for base in real.__mro__[:-1] for name in _BUILT_AT_ONCE)
         and not any(isinstance(value, MemberDescriptorType) for base in real.__mro__ for value in vars(base).values())
     )
+
+
+def _unset(real: type[Session]) -> dict[str, None]:
+    return {name: None for name in vars(Session()) if not hasattr(real, name)}
 
 
 def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:

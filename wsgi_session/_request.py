@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Token
     from wsgiref.types import WSGIEnvironment
 
-    from .commit import CommitRule
+    from ._start import HeldStart
 
 
 class Request(Lifetime):
@@ -62,31 +62,39 @@ class Request(Lifetime):
         """Put back what the environ held before."""
         self.environ[self.terms.key] = self.shadowed
 
-    def settle(self, rule: CommitRule, status: str, headers: _wsgi.Headers) -> None:
-        """Decide the outcome of a response that has not failed, and carry it out.
+    def settle(self, held: HeldStart) -> None:
+        """Decide the outcome of a response, and carry it out.
 
         Without a commit, a body keeps its transactions until they are finished.
+
+        Args:
+            held: The ``start_response``, as far as the application has called it, and the rule.
 
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
-        if self.outcome is DOOMED:
+        status = held.status
+        if status is None or held.exc_info is not None or self.outcome is DOOMED:
             self.roll_back()
             return
         try:
             code = _wsgi.status_code(status)
-            is_success = rule(self.environ, code, headers)
+            rule = held.rule
+            is_success = rule(self.environ, code, held.headers)
         except BaseException as error:
             self.roll_back(error)
             raise
-        if self.outcome is DOOMED or (code >= 400 and not is_success):  # doomed by the rule
+        if self.outcome is DOOMED:  # by the rule
             self.roll_back()
-        elif not is_success:
-            self.outcome = UNCOMMITTED
-        elif self.is_untouched:
-            self.outcome = COMMITTED
+        elif is_success:
+            if self.is_untouched:
+                self.outcome = COMMITTED
+            else:
+                callbacks.log_errors(self.commit())
+        elif code >= 400:
+            self.roll_back()
         else:
-            callbacks.log_errors(self.commit())
+            self.outcome = UNCOMMITTED
 
     def steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield the chunks, each taken with this scope, or what it was in the step before, as the current one.

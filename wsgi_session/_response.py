@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from ._request import Request
-    from ._start import SettlingStart
+    from ._start import HeldStart
 
 
 class Response:
@@ -85,7 +85,7 @@ _OWN_REFERENCES = _references(SimpleNamespace(steps=object()))
 """Where nobody else holds them; the number is another one in other versions of Python."""
 
 
-def stepped(body: Iterable[bytes], scope: Request, held: SettlingStart | None, is_shadowing: bool) -> Iterable[bytes]:
+def stepped(body: Iterable[bytes], scope: Request, held: HeldStart | None, is_shadowing: bool) -> Iterable[bytes]:
     """Return what the server gets for a *body* in which code of the application may still run.
 
     In one function with plain stores, for every such response runs them.
@@ -98,7 +98,7 @@ def stepped(body: Iterable[bytes], scope: Request, held: SettlingStart | None, i
     """
     is_generator = type(body) is GeneratorType
     is_iterable = is_generator or _wsgi.is_iterable(body)
-    if held is not None and (held.call is not None or not is_iterable):
+    if held is not None and (held.status is not None or not is_iterable):
         held.let_go(body)
     if not is_iterable:
         _end_when_collected(body, scope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from . import _wsgi
 from ._log import log
@@ -12,110 +12,128 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse
 
-    from ._request import Request
     from .commit import CommitRule
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+    Write = Callable[[bytes], object]
+
+
+class Settling(Protocol):
+    """A scope whose outcome has to be settled before the headers go."""
+
+    def settle(self, held: HeldStart) -> None:
+        """Decide the outcome, by what the application has called *held* with, and carry it out."""
 
 
 class HeldStart:
-    """A ``start_response`` whose call is held back until it is let go.  Lives while the application refers to it."""
+    """A ``start_response`` whose call is held back until it is let go.  Lives while the application refers to it.
 
-    __slots__ = ("_exc_info", "_start_response", "_write", "_written", "call", "is_held")
+    The application is given its `hold`; what that returns, the ``write()`` of PEP 3333, is the object itself. `held`
+    makes one, and so does `SessionMiddleware`, by the same stores.
+    """
 
-    call: tuple[str, _wsgi.Headers] | None
-    """What the application has called it with, the last time."""
+    __slots__ = (
+        "exc_info",
+        "headers",
+        "is_held",
+        "rule",
+        "scope",
+        "server_write",
+        "start_response",
+        "status",
+        "written",
+    )
+
+    exc_info: ExcInfo | None
+    headers: _wsgi.Headers
+    status: str | None
+    """What the application has called `hold` with, the last time; before, this is None and the others are not set."""
 
     is_held: bool
     """Whether it has not been let go yet."""
 
-    def __init__(self, start_response: StartResponse) -> None:
-        """Hold back the call of *start_response*, which is the server's."""
-        self.call = None
-        self.is_held = True
-        self._exc_info: ExcInfo | None = None
-        self._start_response = start_response
-        self._write: Callable[[bytes], object] | None = None
-        self._written = 0
+    rule: CommitRule
+    """Asked once, to settle *scope*."""
 
-    def __call__(
-        self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], object]:
-        """Take what the application wants to be sent (PEP 3333)."""
+    scope: Settling | None
+    """What to settle before the headers go, if anything."""
+
+    server_write: Write | None
+    """What the server has returned for *start_response*."""
+
+    start_response: StartResponse
+    """The server's."""
+
+    written: int
+    """How many bytes of the body have been written."""
+
+    def hold(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None) -> Write:
+        """Take what the application wants to be sent: its ``start_response`` (PEP 3333)."""
         if not self.is_held:
             return self._come_late(status, headers, exc_info)
-        if self.call is not None and exc_info is None:
+        if self.status is not None and exc_info is None:
             raise AssertionError("start_response() was called a second time, without exc_info (PEP 3333).")
-        self.call = (status, headers)
-        self._exc_info = exc_info
-        return self.write
+        self.status = status
+        self.headers = headers
+        self.exc_info = exc_info
+        return self
 
     @property
     def missing(self) -> int | None:
         """The declared length of the body in bytes, less what was written, if it can be relied on."""
-        declared = None if self.call is None else _wsgi.content_length(self.call[1])
-        return None if declared is None else declared - self._written
+        declared = None if self.status is None else _wsgi.content_length(self.headers)
+        return None if declared is None else declared - self.written
 
-    def write(self, data: bytes) -> None:
-        """Send *data* after settling, as PEP 3333 has it for ``write()``."""
+    def __call__(self, data: bytes) -> None:
+        """Send *data* after settling: its ``write()`` (PEP 3333)."""
         self.let_go()
-        if self._write is None:
+        if self.server_write is None:
             raise TypeError("This server's start_response() has not returned a write() callable.")
-        self._write(data)
-        self._written += len(data)
+        self.server_write(data)
+        self.written += len(data)
 
     def let_go(self, body: object = None) -> None:
-        """Let the headers go, if they are still held.
+        """Settle the outcome, and let the headers go, if they are still held.
 
         Args:
             body: What is thrown away if that fails, and so is closed (PEP 3333).
-        """
-        if not self.is_held:
-            return
-        self.is_held = False
-        call, exc_info = self.call, self._exc_info
-        self._exc_info = None  # a traceback keeps frames alive
-        try:
-            self._carry_out(call, exc_info is not None)
-            if call is not None:
-                start_response = self._start_response
-                self._write = start_response(*call) if exc_info is None else start_response(*call, exc_info)
-        except BaseException:
-            _wsgi.close_quietly(body)
-            raise
-
-    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, has_failed: bool) -> None:
-        """Do what has to be done before the headers go."""
-
-    def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
-        start_response = self._start_response
-        return start_response(status, headers) if exc_info is None else start_response(status, headers, exc_info)
-
-
-class SettlingStart(HeldStart):
-    """A ``start_response`` that is held back until the outcome is carried out.  Lives as long as a `HeldStart`."""
-
-    __slots__ = ("rule", "scope")
-
-    rule: CommitRule
-    """Asked once."""
-
-    scope: Request
-    """What to settle."""
-
-    def _carry_out(self, call: tuple[str, _wsgi.Headers] | None, has_failed: bool) -> None:
-        """Decide the outcome, and commit or roll back.
 
         Raises:
             Exception: What the rule or COMMIT raised; nothing has been sent then.
         """
-        if call is None or has_failed:
-            self.scope.roll_back()
-        else:
-            status, headers = call
-            self.scope.settle(self.rule, status, headers)
+        if not self.is_held:
+            return
+        self.is_held = False
+        try:
+            if self.scope is not None:
+                self.scope.settle(self)
+            status = self.status
+            if status is not None:
+                start_response, exc_info = self.start_response, self.exc_info
+                if exc_info is None:
+                    self.server_write = start_response(status, self.headers)
+                else:
+                    self.exc_info = None  # here and below: a traceback keeps frames alive
+                    self.server_write = start_response(status, self.headers, exc_info)
+        except BaseException:
+            self.exc_info = None
+            _wsgi.close_quietly(body)
+            raise
 
-    def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Callable[[bytes], object]:
-        if exc_info is not None:
+    def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Write:
+        start_response = self.start_response
+        if exc_info is None:
+            return start_response(status, headers)
+        if self.scope is not None:
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
-        return super()._come_late(status, headers, exc_info)
+        return start_response(status, headers, exc_info)
+
+
+def held(start_response: StartResponse) -> HeldStart:
+    """Hold back the call of *start_response*, which is the server's, with nothing to settle before it goes."""
+    start = HeldStart()
+    start.is_held = True
+    start.scope = start.server_write = start.status = None
+    start.start_response = start_response
+    start.written = 0
+    return start

@@ -92,7 +92,8 @@ def commit(session: Session) -> list[Exception]:
     info = session.info
     if not session.in_transaction():
         session.begin()
-    info[_COLLECTED] = collected = list[Exception]()
+    collected: list[Exception] = []
+    info[_COLLECTED] = collected
     try:
         session.commit()
     finally:

@@ -12,7 +12,7 @@ from . import _fork, _wsgi
 from ._lifetime import OPEN, Terms, enter, leave, look, nearest_open
 from ._request import Request
 from ._response import stepped
-from ._start import SettlingStart
+from ._start import HeldStart
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook
@@ -73,7 +73,8 @@ class SessionMiddleware:
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
         source = adopt(self.registry).source
-        self._forms = source.forms
+        self._ended: Any = None if source.forms is None else source.forms.ended
+        self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._terms = Terms(source, settles=commit is not None, key=environ_key)
         _middlewares.add(self)
         if recorder is not None:
@@ -85,9 +86,9 @@ class SessionMiddleware:
         # of an `__init__`: it is what most requests cost.
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
-        forms = self._forms
         rule = self.commit
         terms = self._terms
+        unbuilt = self._unbuilt
 
         scope = Request()
         scope.environ = environ
@@ -96,10 +97,9 @@ class SessionMiddleware:
         if outer is not None:
             scope.outer = nearest_open(outer)
         scope.terms = terms
-        if forms is None:
+        if unbuilt is None:
             session = terms.source.make_now(scope)
         else:
-            unbuilt = forms.unbuilt
             session = unbuilt()
             session._wsgi_session_owner = scope
         scope.session = session
@@ -115,17 +115,21 @@ class SessionMiddleware:
                 body = app(environ, start_response)
             else:
                 scope.outcome = OPEN
-                held = SettlingStart(start_response)
+                held = HeldStart()
+                held.is_held = True
                 held.rule = rule
                 held.scope = scope
-                body = app(environ, held)
+                held.server_write = held.status = None
+                held.start_response = start_response
+                held.written = 0
+                body = app(environ, held.hold)
             kind = type(body)
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
                 if held is not None:
                     held.let_go(body)
                 if scope.is_untouched and not terms.hooks:
                     scope.is_untouched = session._wsgi_session_owner = None
-                    session.__class__ = forms.ended  # type: ignore[union-attr]  # it is unbuilt, so there are some
+                    session.__class__ = self._ended
                 else:
                     scope.end()
                 return body

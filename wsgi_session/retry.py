@@ -16,7 +16,7 @@ from ._conflict import is_retryable
 from ._lifetime import look, nearest_open
 from ._policy import IsRetryable, Policy, RetryHook
 from ._replay import RequestBody
-from ._start import HeldStart
+from ._start import HeldStart, held
 from .block import session_scope
 
 if TYPE_CHECKING:
@@ -234,10 +234,10 @@ class _Request:
         return answer
 
     def _answer(self, environ: WSGIEnvironment, attempt: Attempt) -> Iterable[bytes]:
-        start = HeldStart(self._start_response)
+        start = held(self._start_response)
         body: Iterable[bytes] | None = None
         try:
-            body = self._middleware.app(environ, start)
+            body = self._middleware.app(environ, start.hold)
             begun = self._begun(body, attempt)
             self._raise_conflict_of_page(attempt, start)
         except BaseException as error:
@@ -262,7 +262,7 @@ class _Request:
         policy, error = self._middleware.policy, attempt.last_error
         if not self._middleware.retry_responses or error is None or not policy.is_retryable(error):
             return
-        if start.call is None or not start.call[0].startswith("500") or self._obstacle(attempt, start):
+        if start.status is None or not start.status.startswith("500") or self._obstacle(attempt, start):
             return
         if self._middleware.exhausted is not None or not policy.obstacle(self._number):
             raise error

@@ -6,13 +6,15 @@ import abc
 import copy
 import threading
 from collections.abc import Callable, Iterator
+from inspect import isfunction
 from typing import Any, Generic, TypeVar
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, create_engine, event, select, text
+from sqlalchemy.event.base import dispatcher
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session as SQLAlchemySession
-from sqlalchemy.orm import object_session, scoped_session, sessionmaker
+from sqlalchemy.orm import SessionEvents, object_session, scoped_session, sessionmaker
 
 from tests.helpers import Exchange, Word, add_words, all_words, answer, both_ways, request, words
 from wsgi_session import (
@@ -278,6 +280,120 @@ def test_late_configuration(engine: Engine) -> None:
     Session.configure(bind=engine)
 
     assert request(app).body == b"[]"
+
+
+def plain(value: Any) -> Any:
+    """Return what can be compared of an attribute: one that belongs to a single session is known by its class."""
+    return value if isinstance(value, bool | str | type | None | Engine) else type(value)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"autoflush": False, "expire_on_commit": False, "twophase": True, "autobegin": False},
+        {"info": {"from": "the factory"}, "join_transaction_mode": "control_fully"},
+        {"binds": {Word: create_engine("sqlite://")}},
+        {"execution_options": {"populate_existing": True}} if hasattr(SQLAlchemySession, "execution_options") else {},
+    ],
+    ids=["none", "flags", "info", "binds", "options of 2.1"],
+)
+def test_it_has_the_attributes_of_a_session_made_by_hand(arguments: dict[str, Any], engine: Engine) -> None:
+    """A session that was built on first touch has what one made by hand has, in the same ``__dict__``, and no more."""
+    factory = sessionmaker(engine, **arguments)
+    Session: Any = RequestScopedSession(factory)
+    by_hand = factory()
+    assert by_hand.info is by_hand.info  # both have asked
+    assert by_hand.dispatch is by_hand.dispatch
+
+    with session_scope(Session, commit=False) as session:
+        session.autoflush  # noqa: B018  # the first touch
+        found = {name: plain(value) for name, value in vars(session).items()}
+        assert found == {name: plain(value) for name, value in vars(by_hand).items()}
+        assert {key: value for key, value in session.info.items() if key in by_hand.info} == by_hand.info
+
+
+def events() -> list[str]:
+    """List the events of a session."""
+    return [name for name, event in vars(SessionEvents).items() if isfunction(event) and not name.startswith("_")]
+
+
+def test_it_has_the_listeners_of_a_session_made_by_hand(engine: Engine) -> None:
+    """Who listens to which event is the same, whatever it was listened to: the class, `Session`, the factory."""
+    factory = sessionmaker(engine)
+    Session: Any = RequestScopedSession(factory)
+    by_hand = factory()
+
+    with session_scope(Session, commit=False) as session:
+        session.autoflush  # noqa: B018  # the first touch
+        kept = session.dispatch
+        assert len(events()) > 20
+        for event in events():
+            # what a slot has without its being asked for, and what asking finds for a session of the same class
+            assert type(kept).__dict__[event].__get__(kept) is getattr(by_hand.dispatch, event)
+
+
+@pytest.mark.parametrize("target", ["Session", "the factory", "the class"])
+def test_who_listens_later_hears_all_sessions(target: str, engine: Engine) -> None:
+    """A listener that comes when there are sessions already hears them, and those to come."""
+    factory = sessionmaker(engine)
+    Session: Any = RequestScopedSession(factory)
+    targets: dict[str, Any] = {"Session": SQLAlchemySession, "the factory": factory, "the class": factory.class_}
+    heard: list[Any] = []
+
+    with session_scope(Session) as session:
+        session.autoflush  # noqa: B018  # the first touch
+        event.listen(targets[target], "after_transaction_create", listen := lambda session, *_: heard.append(session))
+        session.begin()
+        with session_scope(Session) as later:
+            later.begin()
+        assert heard == [session, later]
+    event.remove(targets[target], "after_transaction_create", listen)
+    with session_scope(Session) as last:
+        last.begin()
+    assert len(heard) == 2
+
+
+@pytest.mark.parametrize("class_", [SQLAlchemySession, "listening"])
+def test_who_listens_to_one_session_hears_no_other(class_: Any, engine: Engine) -> None:
+    """A listener to one session, also one that its ``__init__`` has set, is that session's alone."""
+    heard: list[Any] = []
+
+    def hear(session: Any, *_: Any) -> None:
+        heard.append(session)
+
+    class Listening(SQLAlchemySession):
+        def __init__(self, **kw: Any) -> None:
+            super().__init__(**kw)
+            if not heard:
+                event.listen(self, "after_transaction_create", hear)
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Listening if class_ == "listening" else class_))
+    with session_scope(Session) as first:
+        if class_ is SQLAlchemySession:
+            event.listen(first, "after_transaction_create", hear)
+        first.begin()
+        with session_scope(Session) as second:
+            second.begin()
+
+    assert heard == [first]
+
+
+def test_a_session_class_with_events_of_its_own(engine: Engine) -> None:
+    """What another package has made of the events of its session class stays as it is."""
+
+    class OwnEvents(SessionEvents):
+        _dispatch_target = None
+
+        def after_tea(self, session: Any) -> None: ...
+
+    class Own(SQLAlchemySession):
+        dispatch = dispatcher(OwnEvents)  # type: ignore[assignment]
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Own))
+    with session_scope(Session) as session:
+        session.execute(text("SELECT 1"))
+        assert not session.dispatch.after_tea
 
 
 def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
