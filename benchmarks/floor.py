@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session, sessionmaker
 
 from wsgi_session import _dispatch
+from wsgi_session._wsgi import status_code
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -65,7 +66,7 @@ class Floor:
             else:
                 held = _Held()
                 body = app(environ, held.hold)
-                if rule(environ, int(held.status[:3]), held.headers) and type(session) is not unbuilt:
+                if rule(environ, status_code(held.status), held.headers) and type(session) is not unbuilt:
                     session.commit()
                 start_response(held.status, held.headers)
             if type(body) is not list:

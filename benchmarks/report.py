@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 
 from .cost import Cost
 from .figures import FOLLOWED, AllFigures, Figures
@@ -14,7 +15,7 @@ def report(found: AllFigures, heading: str) -> str:
     """Render everything that is known."""
     parts = [heading]
     if {"wsgi_session", "wsgi_session_rule", *FLOORS} <= set(found):
-        parts += ["## Goals", _goals(found), FLOOR]
+        parts += ["## Goals", _goals(found), FLOOR, _least_under_a_rule(found), SPARED]
     parts += ["## Beside the peers", PEERS, _peers(found)]
     if FOLLOWED in found:
         parts += ["## Growth", GROWTH, _growth(found[FOLLOWED])]
@@ -30,8 +31,9 @@ FLOOR = """\
 nothing that guards them ([`benchmarks/floor.py`](../benchmarks/floor.py)): a scope, a `ContextVar` that is set and set
 back, a session that is built on first touch, a step of a body in its scope. What lies between the floor and what was
 measured is the price of the promises, for an error, a second thread, a fork, a dropped response and late use are all
-minded. A goal that lies below the floor is out of reach for these parts.
+minded. A goal that lies below the floor is out of reach for these parts."""
 
+SPARED = """\
 A request that uses its session may cost less than the same by hand, for the session has from its beginning what
 SQLAlchemy has every other look for, event by event: who listens to it."""
 
@@ -55,6 +57,18 @@ where its objects lie hardly matters to them."""
 
 def _goals(found: AllFigures) -> str:
     return _table(("case", "goal", "floor", "measured", ""), [_goal(goal, found) for goal in GOALS])
+
+
+def _least_under_a_rule(found: AllFigures) -> str:
+    with_rule, without, kept = (
+        found[name].costs["untouched"].added for name in ("floor_rule", "floor", "wsgi_session")
+    )
+    return fill(
+        f"To an untouched request under a rule the parts add {signed(with_rule)}. The promises that are kept without a"
+        f" rule add another {signed(kept - without)}, which makes {signed(with_rule + kept - without)} before anything"
+        " is promised for the rule itself: less than that is out of reach, too.",
+        118,
+    )
 
 
 def _goal(goal: Goal, found: AllFigures) -> tuple[str, ...]:

@@ -210,6 +210,14 @@ def test_a_missed_goal_is_shown_as_missed() -> None:
     assert "| the same, with a commit rule | +11,000 | +7,000 | +9,000 | met |" in lines
 
 
+def test_the_least_that_a_rule_can_cost() -> None:
+    """The report adds what the promises cost without a rule to what the parts cost with one."""
+    text = " ".join(report(_found(added=9_000), "# Figures").split())
+
+    assert "under a rule the parts add +7,000." in text
+    assert "add another +2,000, which makes +9,000 before anything is promised for the rule itself" in text
+
+
 def test_a_ratio_is_shown_with_its_error() -> None:
     """The report says how far each ratio among the goals can be trusted."""
     found = _found(added=9_000)
