@@ -118,6 +118,13 @@ FAULTS = [
         "            self.steps.close()",
     ),
     Fault(
+        "a listener that __init__ has set is lost",
+        1,
+        "_lazy",
+        "            self._on_build(session, owner)\n        except",
+        "            _dispatch.share(self._known, session.dispatch)\n            self._on_build(session, owner)\n        except",
+    ),
+    Fault(
         "an error in a step keeps the connection",
         3,
         "_request",
