@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from ._start import UNCALLED
+
 if TYPE_CHECKING:
     from ._lifetime import Lifetime
     from ._start import HeldStart
@@ -57,7 +59,7 @@ def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) ->
     chunks = iter(body)
     first: tuple[bytes, ...] = ()
     for chunk in chunks:
-        if start.status is None:
+        if start.status is UNCALLED:
             yield chunk
         elif chunk:
             first = (chunk,)

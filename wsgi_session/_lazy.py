@@ -96,8 +96,8 @@ class Forms(Generic[S]):
     unset: dict[str, None]
     """What the ``__dict__`` of a session has before its ``__init__``: the names of what that will set.
 
-    They spare it to grow by one name at a time. Nobody is misled by a None in it: the class has no attribute of such a
-    name, so SQLAlchemy does not read it before it is set; and what has an ``__init__`` of its own has no such names.
+    They spare it to grow by one name at a time. Nobody is misled by a None in it, for SQLAlchemy does not read what it
+    has not set, and nobody else's code runs meanwhile: a class where it would has no such names.
     """
 
     def __init__(self, real: type[S], build: Callable[[S], None]) -> None:
@@ -110,7 +110,7 @@ class Forms(Generic[S]):
         self.has_usual_info: bool = real.info is Session.info
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
-        self.unset = _unset(real) if real.__init__ is Session.__init__ else {}
+        self.unset = _unset(real)
         self.ended: type[S] = _subclass(Ended, real, _finalizing(real))
 
 
@@ -139,12 +139,12 @@ class SessionSource(Generic[S]):
         self._on_class = on_class
         self._on_build = on_build
         self._forms_of_classes: dict[type[S], Forms[S]] = {}
+        self._known: Any = None
         self.forms = None
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
             if _can_wait(session_factory):
                 self.forms = self._forms_of(session_factory.class_)
-                self._known: Any = _dispatch.of_class(session_factory.class_)
 
     def make(self, owner: object) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
@@ -179,6 +179,8 @@ class SessionSource(Generic[S]):
         if forms.has_usual_info:
             attributes["info"] = {}  # where `Session.info` would put it, at the price of a look-up of its own
         session.__class__ = forms.real
+        if self._known is None:  # not sooner: the first session of a class settles which events it has
+            self._known = _dispatch.of_class(forms.real)
         _dispatch.share(self._known, session.dispatch)  # before __init__, which may listen to what it makes
         try:
             if kw:
@@ -243,8 +245,14 @@ def _can_wait(session_factory: sessionmaker[Any]) -> bool:
     )
 
 
+_READ_BY_INIT = ("__getattr__", "__init__", "_add_bind", "execution_options", "info")
+"""What ``Session.__init__`` may run, beside the setters of what it sets, where a session class defines it."""
+
+
 def _unset(real: type[Session]) -> dict[str, None]:
-    return {name: None for name in vars(Session()) if not hasattr(real, name)}
+    names = tuple(vars(Session()))
+    own = {name for base in real.__mro__ if base not in Session.__mro__ for name in vars(base)}
+    return dict.fromkeys(names) if own.isdisjoint((*names, *_READ_BY_INIT)) else {}
 
 
 def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import _wsgi, callbacks
 from ._lifetime import COMMITTED, DOOMED, UNCOMMITTED, Lifetime, enter, leave, look
 from ._log import log
+from ._start import UNCALLED
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -74,7 +75,7 @@ class Request(Lifetime):
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
         status = held.status
-        if status is None or held.exc_info is not None or self.outcome is DOOMED:
+        if status is UNCALLED or held.exc_info is not None or self.outcome is DOOMED:
             self.roll_back()
             return
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import _wsgi
 from ._chunks import settled_chunks
 from ._lifetime import look
+from ._start import UNCALLED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -98,7 +99,7 @@ def stepped(body: Iterable[bytes], scope: Request, held: HeldStart | None, is_sh
     """
     is_generator = type(body) is GeneratorType
     is_iterable = is_generator or _wsgi.is_iterable(body)
-    if held is not None and (held.status is not None or not is_iterable):
+    if held is not None and (held.status is not UNCALLED or not is_iterable):
         held.let_go(body)
     if not is_iterable:
         _end_when_collected(body, scope)

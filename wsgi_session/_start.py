@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _wsgi
 from ._log import log
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
     Write = Callable[[bytes], object]
+
+
+UNCALLED: Any = object()
+"""In place of a status that the application has not given yet; it may give anything, also None."""
 
 
 class Settling(Protocol):
@@ -46,8 +50,8 @@ class HeldStart:
 
     exc_info: ExcInfo | None
     headers: _wsgi.Headers
-    status: str | None
-    """What the application has called `hold` with, the last time; before, this is None and the others are not set."""
+    status: str
+    """What the application has called `hold` with, the last time; before, `UNCALLED`, and the others are not set."""
 
     is_held: bool
     """Whether it has not been let go yet."""
@@ -71,7 +75,7 @@ class HeldStart:
         """Take what the application wants to be sent: its ``start_response`` (PEP 3333)."""
         if not self.is_held:
             return self._come_late(status, headers, exc_info)
-        if self.status is not None and exc_info is None:
+        if self.status is not UNCALLED and exc_info is None:
             raise AssertionError("start_response() was called a second time, without exc_info (PEP 3333).")
         self.status = status
         self.headers = headers
@@ -81,7 +85,7 @@ class HeldStart:
     @property
     def missing(self) -> int | None:
         """The declared length of the body in bytes, less what was written, if it can be relied on."""
-        declared = None if self.status is None else _wsgi.content_length(self.headers)
+        declared = None if self.status is UNCALLED else _wsgi.content_length(self.headers)
         return None if declared is None else declared - self.written
 
     def __call__(self, data: bytes) -> None:
@@ -108,7 +112,7 @@ class HeldStart:
             if self.scope is not None:
                 self.scope.settle(self)
             status = self.status
-            if status is not None:
+            if status is not UNCALLED:
                 start_response, exc_info = self.start_response, self.exc_info
                 if exc_info is None:
                     self.server_write = start_response(status, self.headers)
@@ -133,7 +137,8 @@ def held(start_response: StartResponse) -> HeldStart:
     """Hold back the call of *start_response*, which is the server's, with nothing to settle before it goes."""
     start = HeldStart()
     start.is_held = True
-    start.scope = start.server_write = start.status = None
+    start.scope = start.server_write = None
     start.start_response = start_response
+    start.status = UNCALLED
     start.written = 0
     return start

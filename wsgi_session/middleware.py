@@ -12,7 +12,7 @@ from . import _fork, _wsgi
 from ._lifetime import OPEN, Terms, enter, leave, look, nearest_open
 from ._request import Request
 from ._response import stepped
-from ._start import HeldStart
+from ._start import UNCALLED, HeldStart
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook
@@ -119,8 +119,9 @@ class SessionMiddleware:
                 held.is_held = True
                 held.rule = rule
                 held.scope = scope
-                held.server_write = held.status = None
+                held.server_write = None
                 held.start_response = start_response
+                held.status = UNCALLED
                 held.written = 0
                 body = app(environ, held.hold)
             kind = type(body)

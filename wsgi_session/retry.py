@@ -16,7 +16,7 @@ from ._conflict import is_retryable
 from ._lifetime import look, nearest_open
 from ._policy import IsRetryable, Policy, RetryHook
 from ._replay import RequestBody
-from ._start import HeldStart, held
+from ._start import UNCALLED, HeldStart, held
 from .block import session_scope
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ class _Request:
         policy, error = self._middleware.policy, attempt.last_error
         if not self._middleware.retry_responses or error is None or not policy.is_retryable(error):
             return
-        if start.status is None or not start.status.startswith("500") or self._obstacle(attempt, start):
+        if start.status is UNCALLED or not start.status.startswith("500") or self._obstacle(attempt, start):
             return
         if self._middleware.exhausted is not None or not policy.obstacle(self._number):
             raise error

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, String, TypeDecorator, event, text
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, SessionEvents, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import memoized_property
@@ -723,3 +723,95 @@ def test_an_interrupt_in_a_rollback(engine: Engine) -> None:
 
     assert is_clean(engine)
     assert words(engine) == []
+
+
+def test_a_status_of_none_is_one_that_the_rule_cannot_read(Session: Any, engine: Engine) -> None:
+    """7: ``start_response(None, ...)`` is an error under a rule, not an application that has not called it."""
+    started: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(Session, "lost")
+        start_response(None, [])
+        return [b""]
+
+    with pytest.raises(TypeError):
+        SessionMiddleware(app, Session, commit=on_success)(new_environ(), lambda *call: started.append(call))
+
+    assert started == []
+    assert words(engine) == []
+
+
+def test_a_status_of_none_reaches_the_server_from_a_retry(Session: Any) -> None:
+    """7: what is wrong with it is for the server to say."""
+    started: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response(None, [("A", "b")])
+        with pytest.raises(AssertionError, match="a second time"):
+            start_response("200 OK", [])
+        return [b""]
+
+    RetryMiddleware(app)(new_environ(), lambda *call: started.append(call))  # type: ignore[arg-type]
+
+    assert started == [(None, [("A", "b")])]
+
+
+class WithSetter(SQLAlchemySession):
+    """Has a property that asks whether the session is made already."""
+
+    @property
+    def autoflush(self) -> bool:  # type: ignore[override]
+        return self._own_autoflush
+
+    @autoflush.setter
+    def autoflush(self, value: bool) -> None:
+        self.was_made = hasattr(self, "twophase")
+        self._own_autoflush = value
+
+
+class WithMixin(SQLAlchemySession):
+    """Answers for attributes that are missing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "twophase":
+            return "missing"
+        raise AttributeError(name)
+
+    @property
+    def bind(self) -> Any:  # type: ignore[override]
+        return self._own_bind
+
+    @bind.setter
+    def bind(self, value: Any) -> None:
+        self.was_made = self.twophase != "missing"
+        self._own_bind = value
+
+
+@pytest.mark.parametrize("session_class", [WithSetter, WithMixin])
+def test_a_property_that_asks_whether_the_session_is_made(session_class: Any, engine: Engine) -> None:
+    """1: while a session is made, it has no attribute that has not been set yet."""
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=session_class))
+    with session_scope(Session):
+        assert Session.execute(text("SELECT 1")).scalar() == 1
+        assert not Session().was_made
+
+
+def test_events_of_a_session_class_that_come_after_the_registry(engine: Engine) -> None:
+    """1: what a package adds to the events of a class before its first session is there."""
+
+    class Own(SQLAlchemySession):
+        """A session class."""
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Own))
+    heard: list[Any] = []
+
+    class OwnEvents(SessionEvents):
+        _dispatch_target = Own
+
+        def tenant_changed(self, session: Any) -> None:
+            """Is sent by the application."""
+
+    event.listen(Own, "tenant_changed", heard.append)
+    with session_scope(Session) as session:
+        session.dispatch.tenant_changed(session)
+        assert heard == [session]

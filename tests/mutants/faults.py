@@ -143,7 +143,7 @@ FAULTS = [
         5,
         "_start",
         "            if self.scope is not None:\n                self.scope.settle(self)\n            status = self.status",
-        "            status = self.status\n            if self.scope is not None and status is not None:\n                self.server_write = self.start_response(status, self.headers)\n                self.scope.settle(self)\n                return",
+        "            status = self.status\n            if self.scope is not None and status is not UNCALLED:\n                self.server_write = self.start_response(status, self.headers)\n                self.scope.settle(self)\n                return",
     ),
     Fault(
         "a rule is asked for a doomed scope",
