@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from textwrap import fill
 
+from . import instructions
 from .cost import Cost
 from .figures import FOLLOWED, AllFigures, Figures
 from .goals import GOALS, TRIPS, Goal, Measured, signed, times, whole
@@ -15,7 +16,10 @@ def report(found: AllFigures, heading: str) -> str:
     """Render everything that is known."""
     parts = [heading]
     if {"wsgi_session", "wsgi_session_rule", *FLOORS} <= set(found):
-        parts += ["## Goals", _goals(found), FLOOR, _least_under_a_rule(found), SPARED]
+        parts += ["## Goals", _goals(found), FLOOR]
+        if _unit_of(found["floor_rule"].costs) == instructions.UNIT:  # CPU time is not exact enough to say so
+            parts += [_least_under_a_rule(found)]
+        parts += [SPARED]
     parts += ["## Beside the peers", PEERS, _peers(found)]
     if FOLLOWED in found:
         parts += ["## Growth", GROWTH, _growth(found[FOLLOWED])]

@@ -91,7 +91,10 @@ def attributes_of(session: Session) -> dict[str, Any]:
 class Forms(Generic[S]):
     """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
 
-    __slots__ = ("ended", "has_usual_info", "real", "unbuilt", "unset")
+    __slots__ = ("dispatch", "ended", "has_usual_info", "real", "unbuilt", "unset")
+
+    dispatch: Any
+    """One such as each session of the class has; None until the first is built, which settles what events there are."""
 
     unset: dict[str, None]
     """What the ``__dict__`` of a session has before its ``__init__``: the names of what that will set.
@@ -107,6 +110,7 @@ class Forms(Generic[S]):
             real: A session class.
             build: Turns an unbuilt session into a built one, in place.
         """
+        self.dispatch = None
         self.has_usual_info: bool = real.info is Session.info
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
@@ -120,7 +124,7 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_forms_of_classes", "_known", "_on_build", "_on_class", "forms", "session_factory")
+    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "session_factory")
 
     forms: Forms[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
@@ -139,7 +143,6 @@ class SessionSource(Generic[S]):
         self._on_class = on_class
         self._on_build = on_build
         self._forms_of_classes: dict[type[S], Forms[S]] = {}
-        self._known: Any = None
         self.forms = None
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
@@ -179,9 +182,9 @@ class SessionSource(Generic[S]):
         if forms.has_usual_info:
             attributes["info"] = {}  # where `Session.info` would put it, at the price of a look-up of its own
         session.__class__ = forms.real
-        if self._known is None:  # not sooner: the first session of a class settles which events it has
-            self._known = _dispatch.of_class(forms.real)
-        _dispatch.share(self._known, session.dispatch)  # before __init__, which may listen to what it makes
+        if forms.dispatch is None:
+            forms.dispatch = _dispatch.of_class(forms.real)
+        _dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
         try:
             if kw:
                 self._initialize_with(session, kw)

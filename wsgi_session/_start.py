@@ -117,12 +117,12 @@ class HeldStart:
                 if exc_info is None:
                     self.server_write = start_response(status, self.headers)
                 else:
-                    self.exc_info = None  # here and below: a traceback keeps frames alive
                     self.server_write = start_response(status, self.headers, exc_info)
         except BaseException:
-            self.exc_info = None
             _wsgi.close_quietly(body)
             raise
+        finally:
+            self.exc_info = None  # a traceback keeps frames alive
 
     def _come_late(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None) -> Write:
         start_response = self.start_response

@@ -314,8 +314,8 @@ def test_it_has_the_attributes_of_a_session_made_by_hand(arguments: dict[str, An
 
 
 def events() -> list[str]:
-    """List the events of a session."""
-    return [name for name, event in vars(SessionEvents).items() if isfunction(event) and not name.startswith("_")]
+    """List the names of the events of a session."""
+    return [name for name, value in vars(SessionEvents).items() if isfunction(value) and not name.startswith("_")]
 
 
 def test_it_has_the_listeners_of_a_session_made_by_hand(engine: Engine) -> None:
@@ -328,9 +328,9 @@ def test_it_has_the_listeners_of_a_session_made_by_hand(engine: Engine) -> None:
         session.autoflush  # noqa: B018  # the first touch
         kept = session.dispatch
         assert len(events()) > 20
-        for event in events():
+        for name in events():
             # what a slot has without its being asked for, and what asking finds for a session of the same class
-            assert type(kept).__dict__[event].__get__(kept) is getattr(by_hand.dispatch, event)
+            assert type(kept).__dict__[name].__get__(kept) is getattr(by_hand.dispatch, name)
 
 
 @pytest.mark.parametrize("target", ["Session", "the factory", "the class"])

@@ -769,7 +769,7 @@ class WithSetter(SQLAlchemySession):
         self._own_autoflush = value
 
 
-class WithMixin(SQLAlchemySession):
+class WithGetattr(SQLAlchemySession):
     """Answers for attributes that are missing."""
 
     def __getattr__(self, name: str) -> Any:
@@ -787,7 +787,7 @@ class WithMixin(SQLAlchemySession):
         self._own_bind = value
 
 
-@pytest.mark.parametrize("session_class", [WithSetter, WithMixin])
+@pytest.mark.parametrize("session_class", [WithSetter, WithGetattr])
 def test_a_property_that_asks_whether_the_session_is_made(session_class: Any, engine: Engine) -> None:
     """1: while a session is made, it has no attribute that has not been set yet."""
     Session: Any = RequestScopedSession(sessionmaker(engine, class_=session_class))

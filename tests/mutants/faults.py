@@ -122,7 +122,7 @@ FAULTS = [
         1,
         "_lazy",
         "            self._on_build(session, owner)\n        except",
-        "            _dispatch.share(self._known, session.dispatch)\n            self._on_build(session, owner)\n        except",
+        "            _dispatch.share(forms.dispatch, session.dispatch)\n            self._on_build(session, owner)\n        except",
     ),
     Fault(
         "an error in a step keeps the connection",
