@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from wsgi_session import _dispatch
+from wsgi_session._session import dispatch
 from wsgi_session._wsgi import status_code
 
 if TYPE_CHECKING:
@@ -131,11 +131,11 @@ def _steps(body: Iterable[bytes], scope: Scope) -> Iterator[bytes]:
 
 def _unbuilt_form(factory: sessionmaker[Session]) -> type[Session]:
     real = factory.class_
-    known = _dispatch.of_class(real)
+    known = dispatch.of_class(real)
 
     def build(self: Any, name: str) -> Any:
         self.__class__ = real
-        _dispatch.share(known, self.dispatch)
+        dispatch.share(known, self.dispatch)
         self.__init__(**factory.kw)
         return getattr(self, name)
 

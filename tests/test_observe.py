@@ -860,7 +860,7 @@ def test_the_line_of_a_mako_template(engine: Engine, tmp_path: Path) -> None:
 
 def test_the_lines_of_templates_are_remembered_within_bounds(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
     """What Mako has said of a line is kept, for it takes long to find out, but not without end."""
-    monkeypatch.setattr("wsgi_session._callers._MAX_LINES", 1)
+    monkeypatch.setattr("wsgi_session.observe._callers._MAX_LINES", 1)
     (tmp_path / "words.mako").write_text("${send()}\n${send()}\n")
     template = Template(filename=str(tmp_path / "words.mako"))
     recorder = Recorder(statements=True, skip=["tests/test_observe.py"])

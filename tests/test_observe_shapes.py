@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsgi_session._shapes import is_list_or_page, shape_of
+from wsgi_session.observe._shapes import is_list_or_page, shape_of
 
 
 @pytest.mark.parametrize(

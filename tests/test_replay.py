@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_session._replay import Reader, RequestBody
+from wsgi_session.retry._replay import Reader, RequestBody
 
 BODY = b"first line\nsecond\n\nlast, without an end"
 

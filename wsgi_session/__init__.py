@@ -1,7 +1,5 @@
 """A SQLAlchemy session for every WSGI request."""
 
-from ._conflict import is_retryable
-from ._policy import FailedAttempt, IsRetryable, RetryHook
 from .block import session_scope
 from .callbacks import on_commit
 from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success
@@ -17,7 +15,15 @@ from .errors import (
 )
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
-from .retry import RetryMiddleware, retrying, service_unavailable
+from .retry import (
+    FailedAttempt,
+    IsRetryable,
+    RetryHook,
+    RetryMiddleware,
+    is_retryable,
+    retrying,
+    service_unavailable,
+)
 from .scope import Scope, State
 
 __all__ = [

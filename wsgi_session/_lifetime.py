@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
 
-from . import _fork, _lazy, _transaction, _wsgi, callbacks
+from . import _fork, _wsgi, callbacks
 from ._log import log
+from ._session import lazy, transaction
 from .errors import PartialCommitError, PendingChangesError, ScopeEndedError, ScopeStateError
 from .scope import EndHook, H, Scope, State, checked_hook
 
@@ -35,7 +36,7 @@ OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
 class Terms:
     """What all scopes of one middleware, or of one kind of block, have in common.  Lives as long as they are opened."""
 
-    source: _lazy.SessionSource[Any]
+    source: lazy.SessionSource[Any]
     """Of the registry that the scopes are opened for."""
 
     settles: bool
@@ -92,7 +93,7 @@ class Lifetime(Scope):
 
     _hooks: tuple[EndHook, ...]
     _may_warn: bool
-    _others: tuple[tuple[_lazy.SessionSource[Any], Any], ...]
+    _others: tuple[tuple[lazy.SessionSource[Any], Any], ...]
 
     @property
     def state(self) -> State:
@@ -132,7 +133,7 @@ class Lifetime(Scope):
         """End the transactions and give the connections back, now."""
         self.require_open()
         for session in self._built():
-            reason = _transaction.why_not_release(session)
+            reason = transaction.why_not_release(session)
             if not reason and (awaited := callbacks.awaited(session)):
                 reason = f"its commit is waited for ({awaited})"
             if reason:
@@ -140,7 +141,7 @@ class Lifetime(Scope):
                     f"{self!r}: {session!r} cannot be released: {reason}. Commit or roll back first."
                 )
         for session in self._built():
-            _transaction.release(session)
+            transaction.release(session)
 
     def __repr__(self) -> str:
         """Show whose scope this is, and its state."""
@@ -165,7 +166,7 @@ class Lifetime(Scope):
     def show(self) -> None:
         """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
 
-    def session_of(self, source: _lazy.SessionSource[S]) -> S:
+    def session_of(self, source: lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, made now if there is none."""
         if self.terms.source is source:
             return self.session  # type: ignore[no-any-return]
@@ -177,7 +178,7 @@ class Lifetime(Scope):
         self._others += ((source, session),)
         return session
 
-    def replace(self, source: _lazy.SessionSource[S], session: S) -> None:
+    def replace(self, source: lazy.SessionSource[S], session: S) -> None:
         """Give a registry another session in this scope, and in the environ; the scope ends both."""
         self.touch()
         if self.terms.source is source:
@@ -206,7 +207,7 @@ class Lifetime(Scope):
         try:
             waiting = self._uncommitted(committed)
             for session in waiting:
-                _transaction.refuse_open_block(session, self)
+                transaction.refuse_open_block(session, self)
             while waiting:
                 errors += _commit_after(committed, waiting[0])
                 committed.append(waiting[0])
@@ -239,18 +240,18 @@ class Lifetime(Scope):
         built = self._built()
         for session in built:
             callbacks.forget(session)
-        undo = _transaction.abandon if _is_fatal(error) else _transaction.roll_back
+        undo = transaction.abandon if _is_fatal(error) else transaction.roll_back
         _call_each(partial(undo, session) for session in reversed(built) if session.in_transaction())
 
     def finish_transactions(self) -> None:
         """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
-        sessions = [session for session in self._built() if not _transaction.is_open_block(session)]
+        sessions = [session for session in self._built() if not transaction.is_open_block(session)]
         if not sessions:
             return
         if self._may_warn:
             self._warn_of_losses(sessions)
         for session in sessions:
-            _transaction.give_back(session)
+            transaction.give_back(session)
 
     def holds_connection(self) -> bool:
         """Say whether a session is in a transaction."""
@@ -305,7 +306,7 @@ class Lifetime(Scope):
         for hook in self._hooks:
             yield partial(self._run, hook)
 
-    def _sessions(self) -> Iterator[tuple[_lazy.SessionSource[Any], Any]]:
+    def _sessions(self) -> Iterator[tuple[lazy.SessionSource[Any], Any]]:
         yield from self._others
         yield self.terms.source, self.session
 
@@ -314,8 +315,8 @@ class Lifetime(Scope):
         if self.is_untouched is not False:
             return []
         if not self._others:
-            return [self.session] if _lazy.is_built(self.session) else []
-        return [session for _, session in self._sessions() if _lazy.is_built(session)]
+            return [self.session] if lazy.is_built(self.session) else []
+        return [session for _, session in self._sessions() if lazy.is_built(session)]
 
     def _uncommitted(self, committed: list[Session]) -> list[Session]:
         return [
@@ -329,7 +330,7 @@ class Lifetime(Scope):
         losses: list[str] = []
         try:
             for session in sessions:
-                if session.in_transaction() and (loss := _transaction.changes(session)):
+                if session.in_transaction() and (loss := transaction.changes(session)):
                     losses.append(loss)
                 if awaited := callbacks.awaited(session):
                     losses.append(awaited)
@@ -430,17 +431,17 @@ def _commit_after(committed: list[Session], session: Session) -> list[Exception]
         ) from error
 
 
-def _end_session(source: _lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
-    if not _lazy.is_built(session):
+def _end_session(source: lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
+    if not lazy.is_built(session):
         source.end(session)
         return
     info = session.info
     try:
         if error is not None and _is_fatal(error):
-            _transaction.abandon(session)
+            transaction.abandon(session)
     finally:
         try:
-            _transaction.close(session)
+            transaction.close(session)
         finally:
             info.clear()  # what is in it refers to the session
             source.end(session)
@@ -461,7 +462,7 @@ def _with_sessions() -> list[Lifetime]:
     SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
     built and gone again, would cost every request more than all else that it is charged for.
     """
-    found = [_lazy.attributes_of(session).get("info", {}).get(_OF_SESSION) for session in list(_sessions.values())]
+    found = [lazy.attributes_of(session).get("info", {}).get(_OF_SESSION) for session in list(_sessions.values())]
     return [scope for scope in found if scope is not None]
 
 

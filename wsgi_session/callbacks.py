@@ -9,8 +9,8 @@ from typing import TypeVar, overload
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from . import _transaction
 from ._log import log
+from ._session.transaction import give_back, is_within
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
@@ -137,7 +137,7 @@ class Callbacks:
 
     def drop(self, transaction: SessionTransaction) -> None:
         """Forget what was registered in *transaction*, or in a savepoint of it."""
-        self.waiting = [one for one in self.waiting if not _transaction.is_within(one[0], transaction)]
+        self.waiting = [one for one in self.waiting if not is_within(one[0], transaction)]
 
     def run(self, session: Session, transaction: SessionTransaction) -> None:
         """Call what was registered in *transaction*, which has been committed, and what that registers.
@@ -145,7 +145,7 @@ class Callbacks:
         Raises:
             Exception: The first error of a callback, when all have run.
         """
-        ready = [callback for owner, callback in self.waiting if _transaction.is_within(owner, transaction)]
+        ready = [callback for owner, callback in self.waiting if is_within(owner, transaction)]
         self.drop(transaction)
         is_outermost, self.is_running = not self.is_running, True
         collected: list[Exception] | None = session.info.get(_COLLECTED)  # now: `remove()` may do away with it
@@ -183,7 +183,7 @@ class Callbacks:
                 tell(callback)
         finally:
             if session.in_transaction():
-                _transaction.give_back(session)
+                give_back(session)
 
 
 on_run: list[Callable[[Callable[[], object]], object]] = []

@@ -15,7 +15,7 @@ from .errors import NoScopeError
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-    from ._lazy import SessionSource
+    from ._session.lazy import SessionSource
     from .scope import Scope
 
 

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _fork, _wsgi
 from ._lifetime import OPEN, Terms, enter, leave, look, nearest_open
-from ._request import Request
-from ._response import stepped
-from ._start import UNCALLED, HeldStart
+from ._response.request import Request
+from ._response.response import stepped
+from ._response.start import UNCALLED, HeldStart
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook

@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
-from . import _engines, _fork, _lazy, _transaction, current
+from . import _fork, current
 from ._lifetime import note_built
+from ._session import engines, lazy, transaction
 from .current import current_scope
 from .errors import ScopeEndedError
 
@@ -76,7 +77,7 @@ class ScopeRegistry(ScopedRegistry[S]):
             with_threads: Whether each thread has a session of its own outside of scopes.
         """
         super().__init__(session_factory, current_scope)
-        self.source: _lazy.SessionSource[S] = _lazy.SessionSource(session_factory, _transaction.listen_to, note_built)
+        self.source: lazy.SessionSource[S] = lazy.SessionSource(session_factory, transaction.listen_to, note_built)
         self._threads = threading.local() if with_threads else None
         _registries.add(self)
 
@@ -94,7 +95,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         except ScopeEndedError:
             return False
         if scope is not None:
-            return _lazy.is_built(scope.session_of(self.source))
+            return lazy.is_built(scope.session_of(self.source))
         own: ThreadSession[S] | None = getattr(self._threads, "own", None)
         return own is not None and own.is_made
 
@@ -113,7 +114,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         if scope is None:
             self._of_thread().replace(obj)
         else:
-            _transaction.listen_to(type(obj))
+            transaction.listen_to(type(obj))
             note_built(obj, scope)
             scope.replace(self.source, obj)
 
@@ -156,7 +157,7 @@ class ThreadSession(Generic[S]):
         """Whether there is a session: to make one may have failed, and in a child process there is none."""
         return self._session is not None
 
-    def session(self, source: _lazy.SessionSource[S], **kw: Any) -> S:
+    def session(self, source: lazy.SessionSource[S], **kw: Any) -> S:
         """Return the session, made now if there is none."""
         if self._session is None:
             self._session = source.make_now(None, **kw)
@@ -174,7 +175,7 @@ class ThreadSession(Generic[S]):
     def __del__(self) -> None:
         """Close the session of a thread that is over."""
         if self._session is not None:
-            _transaction.close(self._session)
+            transaction.close(self._session)
 
 
 def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:
@@ -205,7 +206,7 @@ def engines_of(session_factory: Any) -> list[Engine]:
 
 def _replace_pools(registry: ScopeRegistry[Any]) -> None:
     for engine in engines_of(registry.source.session_factory):
-        _engines.replace_pool(engine)
+        engines.replace_pool(engine)
 
 
 _registries: _fork.Inheritance[ScopeRegistry[Any]] = _fork.Inheritance(_replace_pools)

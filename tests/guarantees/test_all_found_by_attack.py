@@ -29,7 +29,6 @@ from wsgi_session import (
     SessionMiddleware,
     State,
     _fork,
-    _request,
     current_environ,
     current_scope,
     never,
@@ -38,6 +37,7 @@ from wsgi_session import (
     on_unsafe_success,
     session_scope,
 )
+from wsgi_session._response import request as request_module
 
 KEY = "sqlalchemy.session"
 
@@ -690,12 +690,12 @@ def test_an_interrupt_when_a_step_has_just_been_left(Session: Any, monkeypatch: 
     response: Any = SessionMiddleware(app, Session)(new_environ(), lambda *of_the_call: print)
 
     def interrupted(token: Any) -> None:
-        monkeypatch.setattr(_request, "leave", leave)
+        monkeypatch.setattr(request_module, "leave", leave)
         leave(token)
         raise KeyboardInterrupt
 
-    leave = _request.leave
-    monkeypatch.setattr(_request, "leave", interrupted)
+    leave = request_module.leave
+    monkeypatch.setattr(request_module, "leave", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(response)
     response.close()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from .._log import log
-from .._visitors import is_from_same_origin
 from ..observe import Recorder, is_local
+from ..observe._visitors import is_from_same_origin
 from ._pages import POLICY, rendered
 from ._plain import plain
 from ._views import view_of

@@ -8,7 +8,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING
 
-from .._shapes import ENDINGS, HARMLESS
+from ..observe._shapes import ENDINGS, HARMLESS
 
 if TYPE_CHECKING:
     from ..observe import Held, RequestRecord, Statement

@@ -1,9 +1,9 @@
 """Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
 
-from .._visitors import is_local
 from ._pools import PoolGauges
 from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
 from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
+from ._visitors import is_local
 
 __all__ = [
     "BeginHook",

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import TypeAlias
 
-from .._shapes import WRITES, is_list_or_page
 from ._record import Finding, FindingKind, RequestRecord, Statement
+from ._shapes import WRITES, is_list_or_page
 
 PARENTS = 3
 """From how many parents on lazy loads are an N+1; two are what a test with two rows trips over."""

@@ -14,13 +14,13 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
-from .. import _engines
-from .._shapes import WRITES, shape_of
+from .._session import engines
 from . import _recording
 from ._fault import contained
 from ._loads import load_of
 from ._pools import watch_of
 from ._record import Statement
+from ._shapes import WRITES, shape_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -190,7 +190,7 @@ def _note(
         held_at=_held_at(recording, watch, connection),
     )
     recording.transcript.add(noted)
-    if shape.kind in WRITES and error is None and not _engines.is_autocommit(connection):
+    if shape.kind in WRITES and error is None and not engines.is_autocommit(connection):
         recording.transcript.write(noted, id(connection))
 
 

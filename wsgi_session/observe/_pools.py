@@ -14,8 +14,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .. import _fork
-from .._callers import Callers
 from . import _recording
+from ._callers import Callers
 from ._fault import contained
 from ._holds import Hold
 

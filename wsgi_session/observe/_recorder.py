@@ -12,11 +12,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .. import _fork
-from .._callers import Callers
 from .._lifetime import look
 from .._log import log
 from ..scope import Scope, checked_hook
 from . import _listeners
+from ._callers import Callers
 from ._fault import contained
 from ._pools import PoolGauges, all_gauges, all_holders, watch_of
 from ._record import RequestRecord

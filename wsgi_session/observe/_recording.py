@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .. import _wsgi
-from .._codes import code_of
 from .._lifetime import Lifetime, look, scope_of_session
+from .._session.codes import code_of
 from ..scope import State
 from ._findings import find
 from ._holds import Holds
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from .._callers import Callers
+    from ._callers import Callers
     from ._holds import Hold
 
 

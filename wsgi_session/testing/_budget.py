@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
 
-from .._callers import Callers
-from .._shapes import BOOKKEEPING, shape_of
 from ..errors import WSGISessionError
+from ..observe._callers import Callers
+from ..observe._shapes import BOOKKEEPING, shape_of
 
 if TYPE_CHECKING:
     from types import TracebackType

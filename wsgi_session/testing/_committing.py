@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.orm import Session
 
-from .._shapes import HARMLESS, shape_of
+from ..observe._shapes import HARMLESS, shape_of
 from ._isolation import Isolation, is_of_root
 
 if TYPE_CHECKING:

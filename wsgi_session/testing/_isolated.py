@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from .. import _engines, _lazy, _transaction
-from .._callers import Callers
 from .._lifetime import scope_of_session
-from .._shapes import HARMLESS, shape_of
+from .._session import engines, lazy
+from .._session.transaction import changes, release, why_not_release
+from ..observe._callers import Callers
+from ..observe._shapes import HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED, Enclosure, Stay
 from ._isolation import Isolation, is_of_root, name_of
 from ._leaks import never_closed
@@ -75,7 +76,7 @@ class isolated(Isolation):  # noqa: N801
 
     def _undo(self) -> None:
         for session, shadowed in self._shadowed:
-            attributes = _lazy.attributes_of(session)
+            attributes = lazy.attributes_of(session)
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
         for engine, problem in self._foreign:
@@ -124,7 +125,7 @@ class isolated(Isolation):  # noqa: N801
     def _enclose(self, engine: Engine) -> Enclosure:
         connection = engine.connect()
         self._leaks.disregard(connection.connection.dbapi_connection)
-        if _engines.is_autocommit(connection):
+        if engines.is_autocommit(connection):
             connection.close()
             self._problems.refuse(f"{engine.url!r} commits each statement by itself, which nothing can undo. {_REMEDY}")
         enclosure = Enclosure(connection)
@@ -141,15 +142,15 @@ class isolated(Isolation):  # noqa: N801
         if scope is not None:
             self._refuse_changes(session)
         for stay in reversed(list(enclosure.stays)):
-            if not stay.has_written and _transaction.why_not_release(stay.session) is None:
-                _transaction.release(stay.session)
+            if not stay.has_written and why_not_release(stay.session) is None:
+                release(stay.session)
             elif not _is_around(scope_of_session(stay.session), scope):
                 self._problems.refuse(_why_in_the_way(stay.session, session))
 
     def _refuse_changes(self, session: Session) -> None:
         """Refuse changes of the test's own sessions that *session*, which is a request's, would not see."""
         for own in self.sessions:
-            if lost := _transaction.changes(own):
+            if lost := changes(own):
                 self._problems.refuse(
                     f"{name_of(own)} has changes that are not committed ({lost}),"
                     f" which {name_of(session)} would not see in production. Commit or roll back before."

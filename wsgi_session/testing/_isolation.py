@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session
 
-from .. import _lazy, _lifetime, _transaction, callbacks
+from .. import _lifetime, callbacks
 from .._lifetime import scope_of_session
+from .._session import lazy, transaction
 from ..registry import adopt
 from ._leaks import LeakWatch
 from ._problems import Problems
@@ -110,8 +111,8 @@ class Isolation(ABC):
             with self._stack:
                 self._stack.callback(self._undo)
                 for session in self._built:
-                    if _lazy.is_built(session):
-                        self._stack.callback(_transaction.close, session)
+                    if lazy.is_built(session):
+                        self._stack.callback(transaction.close, session)
         except BaseException as failure:
             self._problems.tell(failure)
             raise
@@ -150,7 +151,7 @@ class Isolation(ABC):
         if self._is_other_thread():
             return
         for session in self.sessions:
-            if session is not other and not _transaction.changes(session):
+            if session is not other and not transaction.changes(session):
                 session.expire_all()
 
 

@@ -8,10 +8,10 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from .. import _wsgi
-from .._callers import Callers
 from .._lifetime import Lifetime, scope_of_session
 from ..current import current_environ
 from ..errors import NoScopeError
+from ..observe._callers import Callers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

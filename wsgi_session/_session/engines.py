@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
-from . import _fork
-from ._log import log
+from .. import _fork
+from .._log import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
 
-from . import _engines
+from .._session import engines
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -46,7 +46,7 @@ class Attempt:
     def begins(self, connection: Connection) -> None:
         """Note that a transaction begins, or that one is rolled back: the COMMIT before it, if any, has succeeded."""
         self._committing = None
-        if _engines.is_autocommit(connection):
+        if engines.is_autocommit(connection):
             self.is_committed = True
 
     def commits(self, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class Attempt:
 
     def saves(self, connection: Connection) -> None:
         """Note a savepoint.  Without a BEGIN before it, as the driver of SQLite has it, its release is a COMMIT."""
-        if not _engines.of_driver(connection, "in_transaction", default=True):
+        if not engines.of_driver(connection, "in_transaction", default=True):
             self._saved.add(connection)
 
     def releases(self, connection: Connection) -> None:

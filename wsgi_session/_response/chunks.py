@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ._start import UNCALLED
+from .start import UNCALLED
 
 if TYPE_CHECKING:
-    from ._lifetime import Lifetime
-    from ._start import HeldStart
+    from .._lifetime import Lifetime
+    from .start import HeldStart
 
 
 def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterable[bytes]:

@@ -7,16 +7,16 @@ from collections.abc import Generator, Iterable
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from . import _wsgi, callbacks
-from ._lifetime import COMMITTED, DOOMED, UNCOMMITTED, Lifetime, enter, leave, look
-from ._log import log
-from ._start import UNCALLED
+from .. import _wsgi, callbacks
+from .._lifetime import COMMITTED, DOOMED, UNCOMMITTED, Lifetime, enter, leave, look
+from .._log import log
+from .start import UNCALLED
 
 if TYPE_CHECKING:
     from contextvars import Token
     from wsgiref.types import WSGIEnvironment
 
-    from ._start import HeldStart
+    from .start import HeldStart
 
 
 class Request(Lifetime):

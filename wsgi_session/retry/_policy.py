@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ._log import log
+from .._log import log
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

@@ -21,8 +21,8 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from . import _dispatch
-from .errors import ScopeEndedError
+from ..errors import ScopeEndedError
+from . import dispatch
 
 S = TypeVar("S", bound=Session)
 
@@ -183,8 +183,8 @@ class SessionSource(Generic[S]):
             attributes["info"] = {}  # where `Session.info` would put it, at the price of a look-up of its own
         session.__class__ = forms.real
         if forms.dispatch is None:
-            forms.dispatch = _dispatch.of_class(forms.real)
-        _dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
+            forms.dispatch = dispatch.of_class(forms.real)
+        dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
         try:
             if kw:
                 self._initialize_with(session, kw)

@@ -8,7 +8,7 @@ from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
-from . import _wsgi
+from .. import _wsgi
 
 if TYPE_CHECKING:
     from wsgiref.types import InputStream, WSGIEnvironment

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _wsgi
-from ._log import log
+from .. import _wsgi
+from .._log import log
 
 if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse
 
-    from .commit import CommitRule
+    from ..commit import CommitRule
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
     Write = Callable[[bytes], object]

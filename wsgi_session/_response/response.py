@@ -7,16 +7,16 @@ from sys import getrefcount
 from types import GeneratorType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from . import _wsgi
-from ._chunks import settled_chunks
-from ._lifetime import look
-from ._start import UNCALLED
+from .. import _wsgi
+from .._lifetime import look
+from .chunks import settled_chunks
+from .start import UNCALLED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from ._request import Request
-    from ._start import HeldStart
+    from .request import Request
+    from .start import HeldStart
 
 
 class Response:

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from ._codes import mysql_code, sqlstate
-from .errors import PartialCommitError
+from .._session.codes import mysql_code, sqlstate
+from ..errors import PartialCommitError
 
 SQLSTATES = frozenset({"40001", "40P01"})
 """PostgreSQL's serialization failure and deadlock (its manual, appendix A)."""

@@ -1,4 +1,4 @@
-"""The retry: a request, or a job, that is done again because its database has asked for it."""
+"""What does a request, or a job, again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from . import _attempt, _wsgi
+from .. import _wsgi
+from .._lifetime import look, nearest_open
+from .._response.start import UNCALLED, HeldStart, held
+from ..block import session_scope
+from . import _attempt
 from ._conflict import is_retryable
-from ._lifetime import look, nearest_open
 from ._policy import IsRetryable, Policy, RetryHook
 from ._replay import RequestBody
-from ._start import UNCALLED, HeldStart, held
-from .block import session_scope
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment

@@ -15,9 +15,9 @@ from weakref import WeakSet
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from . import _engines
-from ._log import log
-from .errors import OpenTransactionError
+from .._log import log
+from ..errors import OpenTransactionError
+from . import engines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -115,7 +115,7 @@ def abandon(session: Session) -> None:
     afterwards, and can be used again.
     """
     for connection in _own_connections(session.get_transaction()):
-        if not _engines.is_database(connection.engine.pool):
+        if not engines.is_database(connection.engine.pool):
             with suppress(Exception):  # it may be closed, or invalid already
                 connection.invalidate()
     roll_back(session)
@@ -196,8 +196,8 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
     engine = connection.engine
-    if id(engine) not in _engines.met:
-        _engines.meet(engine)
+    if id(engine) not in engines.met:
+        engines.meet(engine)
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:

@@ -10,13 +10,13 @@ from types import CodeType, FrameType, TracebackType
 
 import sqlalchemy
 
-_OURS = str(Path(__file__).parent) + os.sep
+_OURS = str(Path(__file__).parents[1]) + os.sep
 _OTHERS = tuple(
     {sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep}
     | {str(Path(sqlalchemy.__file__).parent) + os.sep, _OURS}
 )
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_OUTERMOST = (_OURS + "middleware.py", _OURS + "_response.py")
+_OUTERMOST = (_OURS + "middleware.py", os.path.join(_OURS, "_response", "response.py"))
 """Where an application is called from: what is further out is the server."""
 
 _MAX_LINES = 4096
