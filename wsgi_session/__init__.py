@@ -15,15 +15,9 @@ from .errors import (
 )
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
-from .retry import (
-    FailedAttempt,
-    IsRetryable,
-    RetryHook,
-    RetryMiddleware,
-    is_retryable,
-    retrying,
-    service_unavailable,
-)
+from .retry._conflict import is_retryable
+from .retry._middleware import RetryMiddleware, retrying, service_unavailable
+from .retry._policy import FailedAttempt, IsRetryable, RetryHook
 from .scope import Scope, State
 
 __all__ = [

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session, scoped_session
 
-from ._lifetime import Lifetime, Terms, enter, look, nearest_open, opened
+from ._scope.base import OPEN, BaseScope, Terms
+from ._scope.end import end
+from ._scope.look import enter, look, nearest_open
+from ._scope.outcome import commit_block
 from .registry import adopt
 from .scope import never_runs
 
@@ -66,8 +69,8 @@ class session_scope(Generic[S]):  # noqa: N801
         self._registry = registry
         self._source = adopt(registry).source
         self._settles = commit
-        self._scope: Lifetime | None = None
-        self._previous: Lifetime | None = None
+        self._scope: BaseScope | None = None
+        self._previous: BaseScope | None = None
         self._was_over = False
 
     def __enter__(self) -> S:
@@ -82,7 +85,7 @@ class session_scope(Generic[S]):  # noqa: N801
             )
         self._previous = previous = look()
         self._was_over = previous is not None and previous.is_ended
-        self._scope = scope = opened(Terms(self._source, settles=self._settles))
+        self._scope = scope = _opened(Terms(self._source, settles=self._settles))
         enter(scope)
         session: S = scope.session_of(self._source)
         return session
@@ -97,17 +100,17 @@ class session_scope(Generic[S]):  # noqa: N801
         enter(scope)
         try:
             if error is None and self._settles:
-                scope.commit_block()
+                commit_block(scope)
         except BaseException as failure:
             error = failure
             raise
         finally:
             try:
-                scope.end(error)
+                end(scope, error)
             finally:
                 enter(self._outside_of(scope, now))
 
-    def _outside_of(self, scope: Lifetime, now: Lifetime | None) -> Lifetime | None:
+    def _outside_of(self, scope: BaseScope, now: BaseScope | None) -> BaseScope | None:
         """Return the scope that is current when the block has been left.
 
         It is the one that was current before, also an ended one, in a hook of whose end the block was. But blocks in
@@ -141,3 +144,15 @@ class session_scope(Generic[S]):  # noqa: N801
                 return function(*args, **kwargs)
 
         return in_scope
+
+
+def _opened(terms: Terms) -> BaseScope:
+    """Open the scope of a block, inside of the nearest one that has not ended."""
+    scope = BaseScope()
+    scope.environ = None
+    scope.is_untouched = True
+    scope.outer = nearest_open(look())
+    scope.terms = terms
+    scope.outcome = OPEN
+    scope.session = terms.source.make(scope)
+    return scope

@@ -1,20 +1,16 @@
-"""The current scope: which one code runs in, and which session a registry means there.
-
-A server may take the steps of one request on several threads, and interleave those of several requests on one thread in
-one context. So what `look` returns is only a look-up: it is set before a step and set back after it, in the same
-function, and never left set while the server holds the response.
-"""
+"""The current scope: which one code runs in, and which session a registry means there."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._lifetime import Lifetime, look
+from ._scope.look import look
 from .errors import NoScopeError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
+    from ._scope.base import BaseScope
     from ._session.lazy import SessionSource
     from .scope import Scope
 
@@ -60,7 +56,7 @@ def no_session() -> NoScopeError:
     )
 
 
-def scope_of(source: SessionSource[Any]) -> Lifetime | None:
+def scope_of(source: SessionSource[Any]) -> BaseScope | None:
     """Find the scope that a registry's session is in: the nearest that was opened for it, else the nearest request's.
 
     Returns:
@@ -70,7 +66,7 @@ def scope_of(source: SessionSource[Any]) -> Lifetime | None:
         ScopeEndedError: If that scope has ended.
     """
     scope = look()
-    request: Lifetime | None = None
+    request: BaseScope | None = None
     while scope is not None and scope.terms.source is not source:
         if request is None and scope.environ is not None:
             request = scope

@@ -9,10 +9,12 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _fork, _wsgi
-from ._lifetime import OPEN, Terms, enter, leave, look, nearest_open
-from ._response.request import Request
+from ._response.request import RequestScope
 from ._response.response import stepped
 from ._response.start import UNCALLED, HeldStart
+from ._scope.base import OPEN, Terms
+from ._scope.end import end
+from ._scope.look import enter, leave, look, nearest_open
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_hook
@@ -73,7 +75,6 @@ class SessionMiddleware:
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
         source = adopt(self.registry).source
-        self._ended: Any = None if source.forms is None else source.forms.ended
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._terms = Terms(source, settles=commit is not None, key=environ_key)
         _middlewares.add(self)
@@ -90,7 +91,7 @@ class SessionMiddleware:
         terms = self._terms
         unbuilt = self._unbuilt
 
-        scope = Request()
+        scope = RequestScope()
         scope.environ = environ
         scope.is_untouched = True
         scope.outer = outer = look()
@@ -128,15 +129,11 @@ class SessionMiddleware:
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
                 if held is not None:
                     held.let_go(body)
-                if scope.is_untouched and not terms.hooks:
-                    scope.is_untouched = session._wsgi_session_owner = None
-                    session.__class__ = self._ended
-                else:
-                    scope.end()
+                end(scope)
                 return body
             return stepped(body, scope, held, shadowed is not session)
         except BaseException as error:
-            scope.end(error)
+            end(scope, error)
             raise
         finally:
             leave(token)

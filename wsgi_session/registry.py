@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
-from ._lifetime import note_built
+from ._scope.membership import note_built
 from ._session import engines, lazy, transaction
 from .current import current_scope
 from .errors import ScopeEndedError

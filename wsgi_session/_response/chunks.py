@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from .._scope.outcome import finish
 from .start import UNCALLED
 
 if TYPE_CHECKING:
-    from .._lifetime import Lifetime
+    from .._scope.base import BaseScope
     from .start import HeldStart
 
 
-def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterable[bytes]:
+def settled_chunks(body: Iterable[bytes], scope: BaseScope, start: HeldStart) -> Iterable[bytes]:
     """Return the chunks of *body*, with what is done for them under a rule; *body* itself where that is nothing.
 
     The outcome is settled before the first chunk that is not empty, and the connections are given back before the one
@@ -22,22 +23,22 @@ def settled_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> 
     return _counted_chunks(body, scope, start.missing) if not start.is_held else _awaited_chunks(body, scope, start)
 
 
-def _counted_chunks(chunks: Iterable[bytes], scope: Lifetime, missing: int | None) -> Iterable[bytes]:
+def _counted_chunks(chunks: Iterable[bytes], scope: BaseScope, missing: int | None) -> Iterable[bytes]:
     """Return *chunks*; the connections are given back when no more than *missing* bytes are to come, if declared."""
     if missing is None:
         return chunks
     if missing > 0:
         return _counted(chunks, scope, missing)
-    scope.finish_transactions()
+    finish(scope)
     return chunks
 
 
-def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator[bytes]:
+def _counted(chunks: Iterable[bytes], scope: BaseScope, missing: int) -> Iterator[bytes]:
     chunks = iter(chunks)
     for chunk in chunks:
         missing -= len(chunk)
         if missing <= 0:
-            scope.finish_transactions()
+            finish(scope)
             yield chunk
             break
         yield chunk
@@ -45,7 +46,7 @@ def _counted(chunks: Iterable[bytes], scope: Lifetime, missing: int) -> Iterator
         yield chunk
 
 
-def _awaited_chunks(body: Iterable[bytes], scope: Lifetime, start: HeldStart) -> Iterator[bytes]:
+def _awaited_chunks(body: Iterable[bytes], scope: BaseScope, start: HeldStart) -> Iterator[bytes]:
     """Yield the chunks of an application that calls ``start_response`` in its iterable.
 
     An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is

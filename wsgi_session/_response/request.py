@@ -8,8 +8,11 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi, callbacks
-from .._lifetime import COMMITTED, DOOMED, UNCOMMITTED, Lifetime, enter, leave, look
 from .._log import log
+from .._scope.base import COMMITTED, DOOMED, UNCOMMITTED, BaseScope
+from .._scope.end import end
+from .._scope.look import enter, leave, look
+from .._scope.outcome import commit, roll_back
 from .start import UNCALLED
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from .start import HeldStart
 
 
-class Request(Lifetime):
+class RequestScope(BaseScope):
     """The scope of a request, which `SessionMiddleware` opens.  Lives as long as the request.
 
     What is its own is set later: `shadowed` where there is something, the rest where the body is taken in steps.
@@ -35,7 +38,7 @@ class Request(Lifetime):
     chunks: Iterable[bytes] | None
     """What is iterated; from the first step on its iterator, to be dropped in this scope."""
 
-    current: Lifetime | None
+    current: BaseScope | None
     """The current scope of the next step, which may be that of a block in the body.
 
     Who ends the response deletes it: of several threads that try, one succeeds.
@@ -76,24 +79,24 @@ class Request(Lifetime):
         """
         status = held.status
         if status is UNCALLED or held.exc_info is not None or self.outcome is DOOMED:
-            self.roll_back()
+            roll_back(self)
             return
         try:
             code = _wsgi.status_code(status)
             rule = held.rule
             is_success = rule(self.environ, code, held.headers)
         except BaseException as error:
-            self.roll_back(error)
+            roll_back(self, error)
             raise
         if self.outcome is DOOMED:  # by the rule
-            self.roll_back()
+            roll_back(self)
         elif is_success:
             if self.is_untouched:
                 self.outcome = COMMITTED
             else:
-                callbacks.log_errors(self.commit())
+                callbacks.log_errors(commit(self))
         elif code >= 400:
-            self.roll_back()
+            roll_back(self)
         else:
             self.outcome = UNCOMMITTED
 
@@ -103,7 +106,7 @@ class Request(Lifetime):
         Args:
             is_generator: Whether the body is one: it is its own iterator, and at its end there is nothing to close.
         """
-        token: Token[Lifetime | None] | None = enter(self.current)
+        token: Token[BaseScope | None] | None = enter(self.current)
         try:
             chunks: Any = self.chunks
             if not is_generator:
@@ -122,7 +125,7 @@ class Request(Lifetime):
                 self.body = self.chunks = None
         except BaseException as error:
             if token is not None:
-                self.roll_back(error)
+                roll_back(self, error)
             raise
         finally:
             if token is not None:
@@ -155,7 +158,7 @@ class Request(Lifetime):
         except AttributeError:  # somebody else ends it, or has
             return
         if self.body is None and not self.is_shadowing:
-            self.end()
+            end(self)
             return
         token = enter(current)
         try:
@@ -166,10 +169,10 @@ class Request(Lifetime):
             finally:
                 self._drop_body()
         except BaseException as error:
-            self.end(error)
+            end(self, error)
             raise
         else:
-            self.end()
+            end(self)
         finally:
             leave(token)
             if self.is_shadowing:
@@ -192,11 +195,11 @@ class Request(Lifetime):
             self._drop_body()
         finally:
             leave(token)
-            self.end()
+            end(self)
         if held_connection:
             warnings.warn(f"The response of {self!r} was never closed.", ResourceWarning, stacklevel=2)
 
-    def _leave(self, token: Token[Lifetime | None]) -> None:
+    def _leave(self, token: Token[BaseScope | None]) -> None:
         """Leave the last step; an interrupt may have struck when that had just been done."""
         current = look()
         try:

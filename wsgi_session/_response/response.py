@@ -8,14 +8,15 @@ from types import GeneratorType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi
-from .._lifetime import look
+from .._scope.end import end
+from .._scope.look import look
 from .chunks import settled_chunks
 from .start import UNCALLED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from .request import Request
+    from .request import RequestScope
     from .start import HeldStart
 
 
@@ -28,7 +29,7 @@ class Response:
 
     __slots__ = ("__weakref__", "scope", "steps")
 
-    scope: Request
+    scope: RequestScope
     """The scope of the request."""
 
     steps: Generator[bytes]
@@ -86,7 +87,7 @@ _OWN_REFERENCES = _references(SimpleNamespace(steps=object()))
 """Where nobody else holds them; the number is another one in other versions of Python."""
 
 
-def stepped(body: Iterable[bytes], scope: Request, held: HeldStart | None, is_shadowing: bool) -> Iterable[bytes]:
+def stepped(body: Iterable[bytes], scope: RequestScope, held: HeldStart | None, is_shadowing: bool) -> Iterable[bytes]:
     """Return what the server gets for a *body* in which code of the application may still run.
 
     In one function with plain stores, for every such response runs them.
@@ -115,9 +116,9 @@ def stepped(body: Iterable[bytes], scope: Request, held: HeldStart | None, is_sh
     return response
 
 
-def _end_when_collected(body: object, scope: Request) -> None:
+def _end_when_collected(body: object, scope: RequestScope) -> None:
     """Leave to the server what only it can send (uWSGI's file wrapper around a file-like object)."""
     try:
-        weakref.finalize(body, scope.end).atexit = False
+        weakref.finalize(body, end, scope).atexit = False
     except TypeError:
-        scope.end()
+        end(scope)

@@ -12,8 +12,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .. import _fork
-from .._lifetime import look
 from .._log import log
+from .._scope.look import look
 from ..scope import Scope, checked_hook
 from . import _listeners
 from ._callers import Callers

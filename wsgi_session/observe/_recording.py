@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .. import _wsgi
-from .._lifetime import Lifetime, look, scope_of_session
+from .._scope.look import look
+from .._scope.membership import scope_of_session
 from .._session.codes import code_of
 from ..scope import State
 from ._findings import find
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from .._scope.base import BaseScope
     from ._callers import Callers
     from ._holds import Hold
 
@@ -52,7 +54,7 @@ class Recording:
     what: str
     """The method and the path."""
 
-    def __init__(self, scope: Lifetime, callers: Callers, *, number: int, statements: bool, max_kept: int) -> None:
+    def __init__(self, scope: BaseScope, callers: Callers, *, number: int, statements: bool, max_kept: int) -> None:
         """Begin with nothing.
 
         Args:
@@ -167,7 +169,7 @@ def of_session(session: Session) -> Recording | None:
     return current() if scope is None else _outwards(scope)
 
 
-def _outwards(scope: Lifetime | None) -> Recording | None:
+def _outwards(scope: BaseScope | None) -> Recording | None:
     while scope is not None:
         recording: Recording | None = getattr(scope, "recording", None)
         if recording is not None and recording.is_open:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .. import _wsgi
-from .._lifetime import look, nearest_open
 from .._response.start import UNCALLED, HeldStart, held
+from .._scope.look import look, nearest_open
 from ..block import session_scope
 from . import _attempt
 from ._conflict import is_retryable

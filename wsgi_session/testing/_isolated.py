@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from .._lifetime import scope_of_session
+from .._scope.membership import scope_of_session
 from .._session import engines, lazy
 from .._session.transaction import changes, release, why_not_release
 from ..observe._callers import Callers

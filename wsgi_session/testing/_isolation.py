@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session
 
-from .. import _lifetime, callbacks
-from .._lifetime import scope_of_session
+from .. import callbacks
+from .._scope.membership import on_build, scope_of_session
 from .._session import lazy, transaction
 from ..registry import adopt
 from ._leaks import LeakWatch
@@ -90,7 +90,7 @@ class Isolation(ABC):
         self._stack.callback(_forget_current)
         self._leaks.start()
         self._stack.callback(self._leaks.stop)
-        self._follow(_lifetime.on_build, self._on_build)
+        self._follow(on_build, self._on_build)
         self._follow(callbacks.on_run, self.commits.append)
         for target, name, listener in [(Session, "after_begin", self._after_begin), *self._listeners()]:
             event.listen(target, name, listener)

@@ -8,7 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from .. import _wsgi
-from .._lifetime import Lifetime, scope_of_session
+from .._scope.membership import scope_of_session
 from ..current import current_environ
 from ..errors import NoScopeError
 from ..observe._callers import Callers
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.orm import Session
+
+    from .._scope.base import BaseScope
 
 
 class LeakWatch:
@@ -28,7 +30,7 @@ class LeakWatch:
         """Note nothing yet."""
         self._callers = Callers()
         self._out: dict[int, str] = {}
-        self._scopes: list[Lifetime] = []
+        self._scopes: list[BaseScope] = []
 
     def start(self) -> None:
         """Follow every pool."""
@@ -66,7 +68,7 @@ class LeakWatch:
         self._out.pop(id(connection), None)
 
 
-def never_closed(scope: Lifetime) -> str:
+def never_closed(scope: BaseScope) -> str:
     """Say that the response, or the block, of *scope* is open."""
     if scope.environ is None:
         return f"A session_scope() block is still open: {scope!r}."

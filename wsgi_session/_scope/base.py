@@ -1,0 +1,204 @@
+"""What every scope is made of: its terms, the sessions that it holds, and what its users may do to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .. import _fork, _wsgi, callbacks
+from .._session import lazy, transaction
+from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
+from ..scope import EndHook, H, Scope, State, checked_hook
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+    from sqlalchemy.orm import Session
+
+S = TypeVar("S", bound="Session")
+
+OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
+"""Its members: to look one up in the class has the price of a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What all scopes of one middleware, or of one kind of block, have in common.  Lives as long as they are opened."""
+
+    source: lazy.SessionSource[Any]
+    """Of the registry that the scopes are opened for."""
+
+    settles: bool
+    """Whether anything is ever committed for the application."""
+
+    generation: int = field(default_factory=lambda: _fork.generation)
+    """Of the process that the scopes are open in: they are ended in a child."""
+
+    key: str = ""
+    """Where the session is put in the environ."""
+
+    hooks: tuple[EndHook, ...] = ()
+    """What to call at the end of each."""
+
+
+class BaseScope(Scope):
+    """A scope, with what only this package may see of it.  Lives as long as its request or block.
+
+    What becomes of the transactions is `outcome`'s, and the end is `end`'s.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "environ",
+        "hooks",
+        "is_untouched",
+        "may_warn",
+        "others",
+        "outcome",
+        "outer",
+        "recording",
+        "session",
+        "terms",
+    )
+
+    environ: WSGIEnvironment | None
+
+    hooks: tuple[EndHook, ...]
+    """What to call at its end."""
+
+    is_untouched: bool | None
+    """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
+
+    Most requests stay so: `hooks`, `may_warn` and `others` are not set before `touch`.
+    """
+
+    may_warn: bool
+    """Whether a word is to be said of what is left uncommitted."""
+
+    others: tuple[tuple[lazy.SessionSource[Any], Any], ...]
+    """The sessions of other registries, and those that were replaced, each with what has made it."""
+
+    outcome: State
+    """What has been settled so far; not set where nothing ever is."""
+
+    outer: BaseScope | None
+    """The nearest scope that had not ended when this one was opened."""
+
+    recording: object
+    """What is noted of it, if it is; not set otherwise."""
+
+    session: Any
+    """The session of the registry that it was opened for."""
+
+    terms: Terms
+
+    @property
+    def state(self) -> State:
+        """What has become of this scope."""
+        return ENDED if self.is_ended else getattr(self, "outcome", OPEN)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether this scope has ended, or was inherited from a parent process."""
+        return self.is_untouched is None or self.terms.generation != _fork.generation
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the server has dropped the response without closing it."""
+        return False
+
+    def on_end(self, hook: H) -> H:
+        """Have *hook* called with this scope when it has ended."""
+        self.require_open()
+        self.add_hook(checked_hook(hook))
+        return hook
+
+    def add_hook(self, hook: EndHook) -> None:
+        """Do as `on_end` does, with a hook that needs no check."""
+        self.touch()
+        self.hooks = (*self.hooks, hook)
+
+    def doom(self) -> None:
+        """Have everything rolled back when the outcome is settled."""
+        if not self.terms.settles and not self.is_ended:
+            raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
+        if self.state not in (OPEN, DOOMED):
+            raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
+        self.outcome = DOOMED
+
+    def release(self) -> None:
+        """End the transactions and give the connections back, now."""
+        self.require_open()
+        for session in self.built():
+            reason = transaction.why_not_release(session)
+            if not reason and (awaited := callbacks.awaited(session)):
+                reason = f"its commit is waited for ({awaited})"
+            if reason:
+                raise PendingChangesError(
+                    f"{self!r}: {session!r} cannot be released: {reason}. Commit or roll back first."
+                )
+        for session in self.built():
+            transaction.release(session)
+
+    def __repr__(self) -> str:
+        """Show whose scope this is, and its state."""
+        what = "block" if self.environ is None else _wsgi.method_and_path(self.environ)
+        return f"<Scope of {what}, {self.state.value}>"
+
+    def require_open(self) -> None:
+        """Raise `ScopeEndedError` if this scope has ended."""
+        if self.is_ended:
+            raise ScopeEndedError(
+                f"{self!r}: what belonged to it is gone. Open a scope of your own with 'with session_scope(...)'."
+            )
+
+    def touch(self) -> None:
+        """Make room for more than an unbuilt session."""
+        if self.is_untouched:
+            self.hooks = self.terms.hooks
+            self.may_warn = self.terms.settles and self.environ is not None
+            self.others = ()
+            self.is_untouched = False  # last: another thread, or an interrupt, may come in between
+
+    def show(self) -> None:
+        """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
+
+    def session_of(self, source: lazy.SessionSource[S]) -> S:
+        """Return the session that a registry has in this scope, made now if there is none."""
+        if self.terms.source is source:
+            return self.session  # type: ignore[no-any-return]
+        self.touch()
+        for known, session in reversed(self.others):
+            if known is source:
+                return session  # type: ignore[no-any-return]
+        session = source.make(self)
+        self.others += ((source, session),)
+        return session
+
+    def replace(self, source: lazy.SessionSource[S], session: S) -> None:
+        """Give a registry another session in this scope, and in the environ; the scope ends both."""
+        self.touch()
+        if self.terms.source is source:
+            self.others += ((source, self.session),)
+            self.session = session
+            self.show()
+        else:
+            self.others += ((source, session),)
+
+    def sessions(self) -> Iterator[tuple[lazy.SessionSource[Any], Any]]:
+        """Yield all sessions with what has made them, that of the scope's own registry last."""
+        yield from self.others
+        yield self.terms.source, self.session
+
+    def built(self) -> list[Session]:
+        """List the sessions that have been touched, that of the scope's own registry last."""
+        if self.is_untouched is not False:
+            return []
+        if not self.others:
+            return [self.session] if lazy.is_built(self.session) else []
+        return [session for _, session in self.sessions() if lazy.is_built(session)]
+
+    def holds_connection(self) -> bool:
+        """Say whether a session is in a transaction."""
+        return any(session.in_transaction() for session in self.built())

@@ -1,0 +1,96 @@
+"""The end of a scope: its sessions are closed, their use is over, and its hooks run; exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import _fork
+from .._log import log
+from .._session import lazy, transaction
+from . import losses
+from .look import enter, leave, look, nearest_open
+from .outcome import call_each, is_fatal
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from ..scope import EndHook
+    from .base import BaseScope
+
+
+def end(scope: BaseScope, error: BaseException | None = None) -> None:
+    """Close the sessions, end their use and run the hooks, once, whatever a part of it raises.
+
+    Args:
+        scope: The scope.
+        error: What is on its way while it ends.
+    """
+    terms = scope.terms
+    if scope.is_untouched is None or terms.generation != _fork.generation:
+        return
+    if scope.is_untouched:
+        if not terms.hooks:
+            terms.source.end(scope.session)
+            scope.is_untouched = None
+            if scope.outer is not None:
+                scope.outer = nearest_open(scope.outer)
+            return
+        scope.touch()
+    try:
+        if error is None:
+            losses.warn(scope, scope.built())
+    finally:
+        scope.is_untouched = None
+        token = None if look() is scope else enter(scope)  # for what runs in the scope that has ended
+        try:
+            if scope.hooks or scope.others:
+                call_each(_steps(scope, error))
+            else:
+                _end_session(terms.source, scope.session, error)  # the same, where there is one step only
+        finally:
+            scope.hooks = scope.others = ()
+            if scope.outer is not None:
+                scope.outer = nearest_open(scope.outer)
+            if token is not None:
+                leave(token)
+
+
+def disown(scope: BaseScope) -> None:
+    """End *scope* in a child process, without a word to the database: the connections are the parent's."""
+    scope.touch()
+    for source, session in scope.sessions():
+        _fork.kept.append(session)
+        source.end(session)
+    scope.is_untouched = None
+
+
+def _steps(scope: BaseScope, error: BaseException | None) -> Iterator[Callable[[], object]]:
+    for source, session in reversed([*scope.sessions()]):
+        yield partial(_end_session, source, session, error)
+    for hook in scope.hooks:
+        yield partial(_run, hook, scope)
+
+
+def _end_session(source: lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
+    if not lazy.is_built(session):
+        source.end(session)
+        return
+    info = session.info
+    try:
+        if is_fatal(error):
+            transaction.abandon(session)
+    finally:
+        try:
+            transaction.close(session)
+        finally:
+            info.clear()  # what is in it refers to the session
+            source.end(session)
+
+
+def _run(hook: EndHook, scope: BaseScope) -> None:
+    try:
+        hook(scope)
+    except Exception:
+        log.exception("End hook %r of %r failed.", hook, scope)

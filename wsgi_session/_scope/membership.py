@@ -1,0 +1,64 @@
+"""The membership of a session: which scope it was made in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import getpid
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
+
+from .. import _fork
+from .._session import lazy
+from .end import disown
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from .base import BaseScope
+
+_KEY = "wsgi_session.scope"
+"""The key of `Session.info` under which a session's scope is."""
+
+on_build: list[Callable[[Any], object]] = []
+"""Are called with each session that has been built, in a scope or for a thread."""
+
+
+def scope_of_session(session: Session) -> BaseScope | None:
+    """Return the scope that *session* was made in; None for a session that was made by hand, or for a thread."""
+    scope: BaseScope | None = session.info.get(_KEY)
+    return scope
+
+
+def note_built(session: Session, scope: BaseScope | None) -> None:
+    """Note a session that has been built.
+
+    Args:
+        session: The session.
+        scope: The scope that it was made in, if any.
+
+    Raises:
+        ScopeEndedError: If that scope was inherited from a parent process.
+    """
+    if getpid() != _fork.pid:
+        _fork.check()
+    if scope is not None:
+        if scope.is_untouched is None or scope.terms.generation != _fork.generation:
+            scope.require_open()
+        scope.touch()
+        session.info[_KEY] = scope
+    for tell in on_build:
+        tell(session)
+
+
+def _scopes_with_sessions() -> list[BaseScope]:
+    """List the scopes that have a built session, in all threads.
+
+    SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
+    built and gone again, would cost every request more than all else that it is charged for.
+    """
+    found = [lazy.attributes_of(session).get("info", {}).get(_KEY) for session in list(_sessions.values())]
+    return [scope for scope in found if scope is not None]
+
+
+_inherited: _fork.Inheritance[BaseScope] = _fork.Inheritance(disown, _scopes_with_sessions)
