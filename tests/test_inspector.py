@@ -105,7 +105,10 @@ def test_others_may_be_let_in(recorder: Recorder, caplog: Any) -> None:
 
 @pytest.mark.parametrize(
     ("recorder", "options", "words"),
-    [(object(), {}, "takes a wsgi_session.observe.Recorder"), (Recorder(), {"allow": "127.0.0.1"}, "function of the")],
+    [
+        (object(), {}, "takes a wsgi_session.observe.Recorder"),
+        (Recorder(), {"allow": "127.0.0.1"}, "function of the environ"),
+    ],
 )
 def test_something_else_is_refused(recorder: Any, options: Any, words: str) -> None:
     """An inspector of something else, or for somebody that is no function, is a `TypeError`."""

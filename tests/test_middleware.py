@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,14 +16,18 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from tests.helpers import Base, all_words, answer, request
 from wsgi_session import (
     RequestScopedSession,
+    RetryMiddleware,
     Scope,
     ScopeEndedError,
     SessionMiddleware,
     State,
     current_scope,
+    from_veto,
     on_success,
     session_scope,
 )
+from wsgi_session.inspector import Inspector
+from wsgi_session.observe import Recorder
 
 KEY = "sqlalchemy.session"
 
@@ -70,6 +76,38 @@ def test_a_registry_with_another_key_is_refused(scopefunc: Any, engine: Engine) 
         SessionMiddleware(lists_words, scoped_session(sessionmaker(engine), scopefunc=scopefunc))
 
 
+async def an_async_function(*of_the_call: object) -> bool:
+    """Return a coroutine, which is true."""
+    return False
+
+
+class AsyncObject:
+    """An object that is called like one."""
+
+    async def __call__(self, *of_the_call: object) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: from_veto(an_async_function),
+        lambda: RetryMiddleware(lists_words, is_retryable=an_async_function),
+        lambda: RetryMiddleware(lists_words, on_failed_attempt=an_async_function),
+        lambda: RetryMiddleware(lists_words, exhausted=an_async_function),
+        lambda: RetryMiddleware(an_async_function),
+        lambda: Recorder(record_if=an_async_function),
+        lambda: Recorder(server_timing=an_async_function),
+        lambda: Inspector(Recorder(), allow=an_async_function),
+    ],
+    ids=["veto", "is_retryable", "on_failed_attempt", "exhausted", "app", "record_if", "server_timing", "allow"],
+)
+def test_a_coroutine_is_no_answer(make: Any) -> None:
+    """An ``async`` function is refused where it is given: what it returns would be true, whatever it says."""
+    with pytest.raises(TypeError, match="async"):
+        make()
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -78,6 +116,11 @@ def test_a_registry_with_another_key_is_refused(scopefunc: Any, engine: Engine) 
         ({"environ_key": b"session"}, "environ_key"),
         ({"commit": True}, "on_unsafe_success"),
         ({"commit": "on_success"}, "on_unsafe_success"),
+        ({"app": an_async_function}, "'async' function, as ASGI has it"),
+        ({"app": AsyncObject()}, "'async' function, as ASGI has it"),
+        ({"commit": an_async_function}, "commit has to be a plain function: 'an_async_function'"),
+        ({"commit": partial(an_async_function)}, "commit has to be a plain function"),
+        ({"commit": AsyncObject()}, "commit has to be a plain function"),
     ],
 )
 def test_other_mistakes_are_refused_at_once(options: Any, complaint: str, engine: Engine) -> None:
@@ -117,6 +160,42 @@ def test_another_key(engine: Engine) -> None:
         return [repr(all_words(environ["db"])).encode()]
 
     assert request(SessionMiddleware(app, engine, environ_key="db")).body == b"[]"
+
+
+def test_what_is_the_users_stays_in_the_info(engine: Engine) -> None:
+    """The end of a scope takes its own keys out of `Session.info`, and leaves the user's."""
+    kept: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        kept.append(environ[KEY].info)
+        environ[KEY].info["mine"] = "kept"
+        all_words(environ[KEY])
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, sessionmaker(engine, info={"given": 1}), commit=on_success))
+
+    assert kept == [{"given": 1, "mine": "kept"}]
+
+
+def test_one_registry_for_two_threads_at_once(engine: Engine) -> None:
+    """Whoever comes first: a plain `scoped_session` is given one registry, and its users mean the same sessions."""
+    for _ in range(50):
+        Session = scoped_session(sessionmaker(engine), scopefunc=current_scope)
+        barrier = threading.Barrier(2)
+        found: list[Any] = []
+
+        def adopt(Session: Any = Session, barrier: Any = barrier, found: Any = found) -> None:
+            barrier.wait(10)
+            found.append(session_scope(Session)._source)
+
+        threads = [threading.Thread(target=adopt) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert found[0] is found[1] is Session.registry.source
 
 
 def test_the_scopes_face(Session: Any) -> None:

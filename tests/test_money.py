@@ -9,18 +9,27 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pytest
 from cheroot import wsgi
-from sqlalchemy import URL, Engine, create_engine, func, select, text
+from sqlalchemy import URL, Engine, create_engine, func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from tests.cutting_proxy import AFTER, BEFORE, cutting_proxy
 from tests.helpers import answer, is_clean
-from wsgi_session import RequestScopedSession, RetryMiddleware, SessionMiddleware, on_commit, on_unsafe_success
+from wsgi_session import (
+    RequestScopedSession,
+    RetryMiddleware,
+    SessionMiddleware,
+    TransactionLostError,
+    is_retryable,
+    on_commit,
+    on_unsafe_success,
+)
 
 ACCOUNTS, START, THREADS = 4, 1000, 8
 REQUESTS = 2500 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 250
@@ -52,8 +61,9 @@ class Transfer(Bank):
 STEPS = ["begun", "read", "taken", "given", "flushed", "answered"]
 """The steps of a transfer."""
 
-FAULTS = ["raise", "kill"]
-"""What happens in one: the application fails, or the server ends its connection."""
+FAULTS = ["raise", "kill", "handle", "conflict"]
+"""What happens in one: the application fails, or the server ends its connection; a statement fails, and the application
+handles that and goes on; the same with a conflict, in the first attempt."""
 
 IN_COMMIT = {"before": BEFORE, "after": AFTER}
 """When the connection is lost in COMMIT: before the server has it, or after."""
@@ -74,6 +84,10 @@ def bank(Session: Any, killer: Engine, receipts: list[int]) -> Any:
                 process = session.scalar(select(func.pg_backend_pid()))
                 with killer.connect() as connection:
                     connection.execute(text(f"SELECT pg_terminate_backend({process}, 5000)"))
+            if asked.get("fault") == f"handle {step}":
+                handled(session, "22012")
+            if asked.get("fault") == f"conflict {step}" and environ["retry.attempt"] == 0:
+                handled(session, "40001")
 
         at("begun")
         first, second = session.get(Account, source), session.get(Account, target)
@@ -93,6 +107,12 @@ def bank(Session: Any, killer: Engine, receipts: list[int]) -> Any:
         return [b"transferred"]
 
     return app
+
+
+def handled(session: Any, code: str) -> None:
+    """Have a statement fail, and go on."""
+    with suppress(DBAPIError):
+        session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))
 
 
 @contextmanager
@@ -180,8 +200,51 @@ def test_money(postgresql_url: URL) -> None:
     assert sum(balances.values()) == ACCOUNTS * START
     assert balances == expected
     for number, (status, fault) in answers.items():
-        assert status == (500 if fault else 201)
+        assert status == (201 if fault is None or fault.startswith("conflict") else 500)
         assert made[number] == (1 if status == 201 or fault == "after" else 0)
     assert Counter(receipts) == Counter(number for number, (status, _) in answers.items() if status == 201)
-    assert {failed.error.orig.sqlstate for failed in conflicts if not failed.obstacle} <= {"40001", "40P01"}
+    assert all(is_retryable(failed.error) for failed in conflicts if not failed.obstacle)
+    assert any(isinstance(failed.error, TransactionLostError) for failed in conflicts)
     assert len(conflicts) > REQUESTS // 20
+
+
+@pytest.mark.system("mariadb")
+def test_money_with_handled_deadlocks(mariadb_url: URL) -> None:
+    """On MariaDB a deadlock undoes everything, and the statement after it begins anew: there is no half of a transfer.
+
+    The view handles each error of the database, and goes on as if nothing had happened.
+    """
+    engine = create_engine(mariadb_url, pool_size=THREADS, max_overflow=0)
+    Bank.metadata.drop_all(engine)
+    Bank.metadata.create_all(engine)
+    with sessionmaker(engine).begin() as session:
+        session.add_all([Account(id=number, balance=START) for number in range(1, ACCOUNTS + 1)])
+    lost: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        asked = {name: int(values[0]) for name, values in parse_qs(environ["QUERY_STRING"]).items() if name != "fault"}
+        session = environ["sqlalchemy.session"]
+        for name, amount in (("source", -asked["amount"]), ("target", asked["amount"])):
+            with suppress(DBAPIError):
+                owner = Account.id == asked[name]
+                session.execute(update(Account).where(owner).values(balance=Account.balance + amount))
+        session.add(Transfer(**{name: asked[name] for name in ("number", "source", "target", "amount")}))
+        answer(start_response, "201 Created")
+        return [b"transferred"]
+
+    Session = RequestScopedSession(sessionmaker(engine))
+    app_ = SessionMiddleware(app, Session, commit=on_unsafe_success)
+    app_ = RetryMiddleware(app_, attempts=50, wait=0.002, max_wait=0.1, on_failed_attempt=lost.append)
+    asked = list(transfers(random.Random(1729)))
+    with served(app_) as port, ThreadPoolExecutor(THREADS) as clients:
+        statuses = set(clients.map(ask(port), asked))
+
+    with engine.connect() as connection:
+        made = Counter(connection.scalars(select(Transfer.number)).all())
+        total = connection.scalar(select(func.sum(Account.balance)))
+    assert statuses == {201}
+    assert made == Counter(transfer["number"] for transfer in asked)
+    assert total == ACCOUNTS * START
+    assert {type(failed.error) for failed in lost} == {TransactionLostError}
+    assert is_clean(engine)
+    engine.dispose()

@@ -150,3 +150,30 @@ def test_what_is_long_is_on_disk() -> None:
     assert body._read._rolled  # type: ignore[attr-defined]
     assert body.reader().read() == BODY
     body.close()
+
+
+def test_nothing_is_kept_in_memory() -> None:
+    """With ``max_in_memory=0`` the first byte is on disk."""
+    body = body_of(BODY, max_in_memory=0)
+
+    body.reader().read()
+
+    assert body._read is not None
+    assert body._read.fileno() > 0
+    assert body.reader().read() == BODY
+    body.close()
+
+
+def test_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An upload that no temporary file can be made for is served all the same, and not read again."""
+
+    def no_space(*of_the_call: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wsgi_session.retry._replay.TemporaryFile", no_space)
+    body = body_of(BODY, max_in_memory=0)
+    reader = body.reader()
+
+    assert reader.read(5) + reader.read() == BODY
+    assert not body.is_whole
+    assert "its request is not repeated" in caplog.text

@@ -11,12 +11,14 @@ from .errors import (
     PendingChangesError,
     ScopeEndedError,
     ScopeStateError,
+    TransactionLostError,
     WSGISessionError,
 )
 from .middleware import SessionMiddleware
 from .registry import RequestScopedSession
 from .retry._conflict import is_retryable
-from .retry._middleware import RetryMiddleware, retrying, service_unavailable
+from .retry._job import retrying
+from .retry._middleware import RetryMiddleware, service_unavailable
 from .retry._policy import FailedAttempt, IsRetryable, RetryHook
 from .scope import Scope, State
 
@@ -37,6 +39,7 @@ __all__ = [
     "ScopeStateError",
     "SessionMiddleware",
     "State",
+    "TransactionLostError",
     "WSGISessionError",
     "current_environ",
     "current_scope",

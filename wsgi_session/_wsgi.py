@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 
+class Repeating:
+    """What calls its application again, and so belongs outside of every `SessionMiddleware`."""
+
+
 @lru_cache(maxsize=128)
 def status_code(status: str) -> int:
     """Read the number of a status line, such as ``"200 OK"``.
@@ -109,5 +113,5 @@ def _has_descriptor(body: object) -> bool:
 def _answers_fileno(file: Any) -> bool:
     try:
         return isinstance(file.fileno(), int)
-    except (AttributeError, OSError, TypeError, ValueError):
+    except Exception:  # it is the user's, and what raises is no file
         return False

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ._log import log
-from ._session.transaction import give_back, is_within
+from ._session.transaction import finish_commit, forget_commits, give_back, is_committed, is_within, note_awaited
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
@@ -84,7 +84,10 @@ def awaited(session: Session) -> str:
 
 
 def commit(session: Session) -> list[Exception]:
-    """Commit *session*, and return the errors of its callbacks; where nothing has begun, they are called all the same.
+    """Commit *session*; where nothing has begun, its callbacks are called all the same.
+
+    Returns:
+        What has failed after COMMIT: callbacks, and a listener to ``after_commit``.
 
     Raises:
         Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
@@ -92,10 +95,17 @@ def commit(session: Session) -> list[Exception]:
     info = session.info
     if not session.in_transaction():
         session.begin()
+    transaction = session.get_transaction()
+    forget_commits(session)
     collected: list[Exception] = []
     info[_COLLECTED] = collected
     try:
         session.commit()
+    except Exception as error:
+        if not is_committed(session, transaction):
+            raise
+        collected.append(error)
+        finish_commit(session)
     finally:
         info.pop(_COLLECTED, None)
     return collected
@@ -107,9 +117,11 @@ def forget(session: Session) -> None:
 
 
 def log_errors(errors: list[Exception]) -> None:
-    """Put *errors* of callbacks into the log."""
+    """Put *errors* into the log that came after COMMIT."""
     for error in errors:
-        log.error("A callback of on_commit() failed; what it waited for is committed.", exc_info=error)
+        log.error(
+            "What runs after COMMIT has failed, a callback or a listener; the transaction is committed.", exc_info=error
+        )
 
 
 class Callbacks:
@@ -200,6 +212,7 @@ def _listen() -> None:
     """Follow the transactions of all sessions, from the first callback on."""
     for name, listener in (
         ("after_transaction_create", _after_transaction_create),
+        ("before_commit", _before_commit),
         ("after_commit", _after_commit),
         ("after_transaction_end", _after_transaction_end),
     ):
@@ -209,6 +222,11 @@ def _listen() -> None:
 def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None and (callbacks := session.info.get(_OF_SESSION)):
         callbacks.begin(transaction)
+
+
+def _before_commit(session: Session) -> None:
+    if awaited(session):
+        note_awaited(session)
 
 
 def _after_commit(session: Session) -> None:

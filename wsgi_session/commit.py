@@ -7,8 +7,10 @@ or any byte of the body goes on to the server, and not at all for a response tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.client import responses
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
+
+from .scope import checked_hook
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -58,10 +60,21 @@ def from_veto(veto: CommitVeto) -> CommitRule:
 
     Returns:
         A rule for ``SessionMiddleware(..., commit=...)``.
+
+    Raises:
+        TypeError: If *veto* is not callable, or a generator or ``async`` function.
     """
+    checked_hook(veto, "A veto")
 
     def rule(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
-        line = f"{status} {responses.get(status, '')}".rstrip()
+        line = f"{status} {_phrase(status)}".rstrip()
         return status < 400 and not veto(environ, line, headers)
 
     return rule
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

@@ -27,6 +27,13 @@ class OpenTransactionError(WSGISessionError, RuntimeError):
     """A commit rule met a ``session.begin()`` block that was still open."""
 
 
+class TransactionLostError(WSGISessionError, RuntimeError):
+    """A COMMIT was refused, for the database had rolled back the transaction with an error that was handled.
+
+    The driver's error is the ``__cause__``. Everything has been rolled back.
+    """
+
+
 class PartialCommitError(WSGISessionError, RuntimeError):
     """One of several sessions could not be committed after another had been.
 

@@ -17,7 +17,7 @@ from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
-from .scope import H, checked_hook
+from .scope import H, checked_application, checked_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +58,12 @@ class SessionMiddleware:
         Raises:
             TypeError: If an argument is of another kind.
         """
-        if not callable(app):
-            raise TypeError(f"SessionMiddleware wraps a WSGI application, which is callable; {app!r} is not.")
+        checked_application(app, "SessionMiddleware wraps a WSGI application")
+        if isinstance(app, _wsgi.Repeating):
+            raise TypeError(
+                f"{type(app).__name__} belongs outside of the SessionMiddleware, so that each attempt has a new scope:"
+                f" '{type(app).__name__}(SessionMiddleware(app, ...))'."
+            )
         if not isinstance(environ_key, str):
             raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
         if commit is not None and not callable(commit):
@@ -67,6 +71,8 @@ class SessionMiddleware:
                 f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never',"
                 " a function (environ, status, headers) -> bool, or None."
             )
+        if commit is not None:
+            checked_hook(commit, "commit")
         if recorder is not None and not isinstance(recorder, Recorder):
             raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
         self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))

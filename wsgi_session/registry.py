@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
@@ -184,6 +185,11 @@ def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:
     Raises:
         TypeError: If it is keyed on something else than `current_scope`.
     """
+    with _adopting:
+        return _adopted(registry)
+
+
+def _adopted(registry: scoped_session[S]) -> ScopeRegistry[S]:
     inner = registry.registry
     if isinstance(inner, ScopeRegistry):
         return inner
@@ -196,6 +202,10 @@ def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:
     adopted: ScopeRegistry[S] = ScopeRegistry(registry.session_factory, with_threads=False)
     registry.registry = adopted
     return adopted
+
+
+_adopting = threading.Lock()
+os.register_at_fork(before=_adopting.acquire, after_in_child=_adopting.release, after_in_parent=_adopting.release)
 
 
 def engines_of(session_factory: Any) -> list[Engine]:

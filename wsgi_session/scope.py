@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -97,18 +97,38 @@ def checked_hook(hook: F, what: str = "An end hook") -> F:
     if not callable(hook):
         raise TypeError(f"{what} has to be callable; this one is {hook!r}.")
     if never_runs(hook):
-        code = hook.__code__
         raise TypeError(
-            f"{what} has to be a plain function: {hook.__qualname__!r} ({code.co_filename}:{code.co_firstlineno})"
-            " is a generator or 'async' function, so it would never run."
+            f"{what} has to be a plain function: {_place_of(hook)} is a generator or 'async' function, so it would"
+            " never run."
         )
     return hook
 
 
+def checked_application(app: F, what: str) -> F:
+    """Return *app*, or raise a `TypeError` that begins with *what* it has to be if it cannot be called as one."""
+    if not callable(app):
+        raise TypeError(f"{what}, which is callable; {app!r} is not.")
+    if any(map(inspect.iscoroutinefunction, _called(app))):
+        raise TypeError(f"{what}; {app!r} is an 'async' function, as ASGI has it.")
+    return app
+
+
 def never_runs(function: Callable[..., object]) -> bool:
     """Say whether a call of *function* does not run its body: it is a generator or ``async`` function."""
-    return (
-        inspect.isgeneratorfunction(function)
-        or inspect.iscoroutinefunction(function)
-        or inspect.isasyncgenfunction(function)
+    return any(
+        inspect.isgeneratorfunction(called) or inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+        for called in _called(function)
     )
+
+
+def _called(function: Any) -> tuple[Any, Any]:
+    """Return what may be called: a function, or the method of an object."""
+    return function, getattr(type(function), "__call__", None)  # noqa: B004
+
+
+def _place_of(function: Any) -> str:
+    function = getattr(function, "func", function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return repr(function)
+    return f"{function.__qualname__!r} ({code.co_filename}:{code.co_firstlineno})"

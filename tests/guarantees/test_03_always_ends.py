@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import itertools
+import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
@@ -394,6 +398,87 @@ def test_a_close_while_a_step_is_running_is_left_to_that_step(Session: Any, engi
         assert next(exchange.result, None) is None
         assert is_clean(engine)
     assert closes == ["stepping"] * 50
+
+
+@pytest.mark.parametrize("is_generator", [True, False])
+def test_a_close_between_the_last_look_of_a_step_and_a_chunk(is_generator: bool, Session: Any, engine: Engine) -> None:
+    """``close()`` from another thread, when the step has looked for it and not handed its chunk over yet, ends all."""
+    ends: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        answer(start_response)
+        chunks = (chunk for chunk in [b"x", b"y"])
+        return chunks if is_generator else Chunks(environ[KEY])
+
+    app = SessionMiddleware(app, Session)
+    app.on_request_end(ends.append)
+    exchange = Exchange(app)
+    scope = exchange.result.scope
+    closer = threading.Thread(target=exchange.result.close)
+    lines, first = inspect.getsourcelines(type(scope).steps)
+    [yields] = [first + at for at, line in enumerate(lines) if line == " " * 16 + "yield chunk\n"]
+
+    def trace(frame: Any, event: str, _argument: object) -> Any:
+        if frame.f_code is type(scope).steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
+            closer.start()
+            while not scope.is_closing:
+                time.sleep(0)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        next(exchange.result)
+    finally:
+        sys.settrace(before)
+    closer.join()
+
+    assert len(ends) == 1
+    assert next(exchange.result, None) is None
+    assert is_clean(engine)
+
+
+def test_where_nobody_counts_references() -> None:
+    """An interpreter without ``sys.getrefcount()`` ends what a server drops as well, when that is collected."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_COUNTS]
+
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+    assert (run.stdout, run.stderr) == ("ended 1\nended 2\n", "")
+
+
+WITHOUT_COUNTS = """
+import gc
+import sys
+
+del sys.getrefcount
+
+from sqlalchemy import text
+
+from tests.helpers import Exchange, answer
+from wsgi_session import SessionMiddleware
+
+ends = []
+
+
+def app(environ, start_response):
+    environ["sqlalchemy.session"].execute(text("SELECT 1"))
+    answer(start_response)
+    return (chunk for chunk in [b"x", b"y"])
+
+
+app = SessionMiddleware(app, "sqlite://")
+app.on_request_end(ends.append)
+exchange = Exchange(app)
+exchange.read().close()
+print("ended", len(ends))
+exchange = Exchange(app)
+exchange.step()
+exchange.drop()
+gc.collect()
+print("ended", len(ends))
+"""
 
 
 @pytest.mark.parametrize("error", [StopIteration, Stop])

@@ -26,6 +26,7 @@ from wsgi_session import (
     ScopeEndedError,
     SessionMiddleware,
     current_scope,
+    is_retryable,
     never,
     on_commit,
     on_success,
@@ -33,6 +34,7 @@ from wsgi_session import (
     service_unavailable,
     session_scope,
 )
+from wsgi_session.retry._policy import Policy
 
 KEY = "sqlalchemy.session"
 
@@ -393,7 +395,7 @@ def test_not_after_a_commit_in_the_end(framework: Any, where: str, Session: Any,
         return Body(environ)
 
     with pytest.raises(Exception, match="locked"):
-        request(wrapped(app, Session, told, commit=None, retry_responses=True), "POST")
+        request(wrapped(app, Session, told, commit=None), "POST")
 
     assert words(engine) == ["audited"]
 
@@ -466,14 +468,20 @@ def test_a_commit_that_failed_is_none(Session: Any, engine: Engine, lock: Lock) 
 
 
 def test_not_inside_of_a_scope(Session: Any, engine: Engine, lock: Lock, caplog: Any) -> None:
-    """On the wrong side of the `SessionMiddleware` it repeats nothing, and says so."""
+    """It cannot be put inside of a `SessionMiddleware`; where something lies between, it says that it does nothing."""
     told = Told(lock)
+    inside = RetryMiddleware(fails_in_a_flush, on_failed_attempt=told)
     lock.write()
 
+    with pytest.raises(TypeError, match=r"RetryMiddleware\(SessionMiddleware\(app, ...\)\)"):
+        SessionMiddleware(inside, Session)
+    app = SessionMiddleware(lambda environ, start_response: inside(environ, start_response), Session)
     with pytest.raises(OperationalError):
-        request(SessionMiddleware(RetryMiddleware(fails_in_a_flush, on_failed_attempt=told), Session), "POST")
+        request(app, "POST")
+    request(app, "POST")  # the lock is gone by now
 
     assert "belongs outside of the SessionMiddleware" in str(told[0].obstacle)
+    assert caplog.text.count("Put it outside of the SessionMiddleware") == 1
 
 
 def test_not_for_other_errors(Session: Any, engine: Engine, lock: Lock) -> None:
@@ -843,21 +851,23 @@ def swallowing(app: Any) -> Any:
     return framework
 
 
-def test_an_error_page_is_final_by_default(Session: Any, engine: Engine, lock: Lock) -> None:
-    """A 500 is a response like any other."""
+def test_an_error_page_may_be_final(Session: Any, engine: Engine, lock: Lock) -> None:
+    """With ``retry_responses=False`` a 500 is a response like any other."""
     told = Told(lock)
     lock.write()
 
-    assert request(wrapped(swallowing(fails_in_a_flush), Session, told), "POST").body == b"sorry"
+    app = wrapped(swallowing(fails_in_a_flush), Session, told, retry_responses=False)
+
+    assert request(app, "POST").body == b"sorry"
     assert told == []
 
 
 def test_an_error_page_of_a_conflict(Session: Any, engine: Engine, lock: Lock) -> None:
-    """With ``retry_responses`` a 500 is repeated, if a conflict was the last thing that the database did."""
+    """A 500 is repeated, if a conflict was the last error of the database."""
     told = Told(lock)
     lock.write()
 
-    exchange = request(wrapped(swallowing(fails_in_a_flush), Session, told, retry_responses=True), "POST")
+    exchange = request(wrapped(swallowing(fails_in_a_flush), Session, told), "POST")
 
     assert exchange.body == b"done"
     assert exchange.log[0] == "200 OK"
@@ -870,19 +880,11 @@ def test_the_last_error_page(Session: Any, engine: Engine, lock: Lock) -> None:
     """When the attempts have run out it is sent, or the application for that answers."""
     lock.write()
 
-    app = partial(wrapped, swallowing(fails_in_a_flush), Session, Told(lock, after=99), retry_responses=True)
+    app = partial(wrapped, swallowing(fails_in_a_flush), Session, Told(lock, after=99))
 
     assert request(app(), "POST").body == b"sorry"
     assert request(app(exhausted=service_unavailable), "POST").status == "503 Service Unavailable"
     assert is_clean(engine)
-
-
-def a_statement_after(environ: Any) -> None:
-    """A statement succeeds after the conflict."""
-    with pytest.raises(OperationalError):
-        environ[KEY].execute(text("INSERT INTO word (text) VALUES ('ada')"))
-    environ[KEY].rollback()
-    all_words(environ[KEY])
 
 
 def a_savepoint_around(environ: Any) -> None:
@@ -901,7 +903,7 @@ def another_error_after(environ: Any) -> None:
         environ[KEY].execute(text("SELECT no_such_column"))
 
 
-@pytest.mark.parametrize("handled", [a_statement_after, a_savepoint_around, another_error_after])
+@pytest.mark.parametrize("handled", [a_savepoint_around, another_error_after])
 def test_a_conflict_that_was_handled(handled: Any, Session: Any, engine: Engine, lock: Lock) -> None:
     """A 500 for another reason is not repeated: the handler runs once."""
     runs: list[int] = []
@@ -914,9 +916,26 @@ def test_a_conflict_that_was_handled(handled: Any, Session: Any, engine: Engine,
         answer(start_response, "500 Internal Server Error")
         return [b"for another reason"]
 
-    assert request(wrapped(app, Session, told, retry_responses=True), "POST").body == b"for another reason"
+    assert request(wrapped(app, Session, told), "POST").body == b"for another reason"
     assert runs == [0]
     assert told == []
+
+
+def test_an_error_page_that_reads(Session: Any, engine: Engine, lock: Lock) -> None:
+    """The page of a framework may ask the database, for who is logged in: that does not undo the conflict."""
+    told = Told(lock)
+    lock.write()
+
+    def framework(environ: Any, start_response: Any) -> Any:
+        try:
+            return fails_in_a_flush(environ, start_response)
+        except OperationalError:
+            environ[KEY].rollback()
+            answer(start_response, "500 Internal Server Error")
+            return [str(all_words(environ[KEY])).encode()]
+
+    assert request(wrapped(framework, Session, told), "POST").body == b"done"
+    assert len(told) == 1
 
 
 def test_other_statuses_are_not_repeated(Session: Any, engine: Engine, lock: Lock) -> None:
@@ -929,7 +948,7 @@ def test_other_statuses_are_not_repeated(Session: Any, engine: Engine, lock: Loc
         answer(start_response, "409 Conflict")
         return [b"conflict"]
 
-    assert request(wrapped(app, Session, Told(lock), retry_responses=True), "POST").status == "409 Conflict"
+    assert request(wrapped(app, Session, Told(lock)), "POST").status == "409 Conflict"
 
 
 # The policy.
@@ -958,7 +977,8 @@ def test_the_wait_is_bounded_and_random(Session: Any, engine: Engine, lock: Lock
 
 def test_the_wait_of_a_late_attempt() -> None:
     """It is bounded after any number of attempts."""
-    policy = RetryMiddleware(fails_in_a_flush, attempts=5000).policy
+    options = {"wait": 0.05, "max_wait": 1.0, "is_retryable": is_retryable, "on_failed_attempt": None}
+    policy = Policy(attempts=5000, retry_disconnects=False, **options)
 
     wait = policy.failed_attempt(4000, ValueError(), None).wait
 

@@ -30,9 +30,19 @@ def survives(fault: Fault) -> bool:
         if source.count(fault.right) != 1:
             raise SystemExit(f"{fault.name!r}: its line is {source.count(fault.right)} times in {fault.module}.py.")
         module.write_text(source.replace(fault.right, fault.wrong))
-        [tests] = (ROOT / "tests" / "guarantees").glob(f"test_{fault.guarantee:02}_*.py")
+        files = sorted((ROOT / "tests" / "guarantees").glob(f"test_{fault.guarantee:02}_*.py"))
+        tests = [path.relative_to(ROOT) for path in files]
         run = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests.relative_to(ROOT)],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                *(path.relative_to(ROOT) for path in sorted(tests)),
+            ],
             cwd=copy,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,

@@ -28,7 +28,7 @@ class RequestScope(BaseScope):
     What is its own is set later: `shadowed` where there is something, the rest where the body is taken in steps.
     """
 
-    __slots__ = ("body", "chunks", "current", "is_closing", "is_shadowing", "shadowed")
+    __slots__ = ("body", "chunks", "current", "is_closing", "is_handing_over", "is_shadowing", "shadowed")
 
     environ: WSGIEnvironment  # pyright: ignore[reportIncompatibleVariableOverride]  # a block has none
 
@@ -46,6 +46,9 @@ class RequestScope(BaseScope):
 
     is_closing: bool
     """Whether somebody has called ``close()``."""
+
+    is_handing_over: bool
+    """Whether a step is past its last look for a ``close()``, or none is under way."""
 
     is_shadowing: bool
     """Whether this request shares its environ with another one, which goes on between the steps."""
@@ -115,11 +118,13 @@ class RequestScope(BaseScope):
             for chunk in chunks:
                 self.current = look()
                 token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
+                self.is_handing_over = True
                 if self.is_closing:
                     self._close_for_another()
                     yield chunk
                     return
                 yield chunk
+                self.is_handing_over = False
                 token = enter(self.current)
             if is_generator:
                 self.body = self.chunks = None
@@ -130,6 +135,7 @@ class RequestScope(BaseScope):
         finally:
             if token is not None:
                 self._leave(token)
+                self.is_handing_over = True
                 if self.is_closing:
                     self._close_for_another()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
 import weakref
-from sys import getrefcount
 from types import GeneratorType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,16 @@ class Response:
         """Call the application's ``close()`` and end the scope, if nobody has yet."""
         scope = self.scope
         scope.is_closing = True
-        try:
-            self.steps.close()
-        except ValueError:  # a step is under way, which will see the mark
-            return
-        scope.close()
+        for _ in range(_TRIES):
+            try:
+                self.steps.close()
+            except ValueError:  # a step is under way
+                if not scope.is_handing_over:  # and will see the mark
+                    return
+                time.sleep(0.0001)
+            else:
+                scope.close()
+                return
 
     def __del__(self) -> None:
         """End the scope of a response that the server has dropped."""
@@ -78,12 +84,16 @@ class GeneratorResponse(Response):
         return self.steps
 
 
+_TRIES = 1000
+"""How often a ``close()`` is tried while a step hands its chunk over, which takes a few instructions."""
+
+
 def _references(response: Any) -> int:
-    """Count the references to the steps of *response*, with those of this function."""
-    return getrefcount(response.steps)
+    """Count the references to the steps of *response*, with those of this function; 0 where nobody counts (PyPy)."""
+    return sys.getrefcount(response.steps) if hasattr(sys, "getrefcount") else 0
 
 
-_OWN_REFERENCES = _references(SimpleNamespace(steps=object()))
+_OWN_REFERENCES = _references(SimpleNamespace(steps=object())) or None
 """Where nobody else holds them; the number is another one in other versions of Python."""
 
 
@@ -108,7 +118,7 @@ def stepped(body: Iterable[bytes], scope: RequestScope, held: HeldStart | None, 
     scope.body = body
     scope.chunks = body if held is None else settled_chunks(body, scope, held)
     scope.current = look()
-    scope.is_closing = False
+    scope.is_closing = scope.is_handing_over = False
     scope.is_shadowing = is_shadowing
     response = GeneratorResponse() if is_generator else Response()
     response.scope = scope

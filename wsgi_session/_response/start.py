@@ -83,13 +83,21 @@ class HeldStart:
         return self
 
     @property
+    def error(self) -> BaseException | None:
+        """The error that the application has called it with, while it is held."""
+        exc_info = None if self.status is UNCALLED else self.exc_info
+        return exc_info[1] if exc_info else None
+
+    @property
     def missing(self) -> int | None:
         """The declared length of the body in bytes, less what was written, if it can be relied on."""
         declared = None if self.status is UNCALLED else _wsgi.content_length(self.headers)
         return None if declared is None else declared - self.written
 
     def __call__(self, data: bytes) -> None:
-        """Send *data* after settling: its ``write()`` (PEP 3333)."""
+        """Send *data* after settling: its ``write()``.  Nothing is sent before data that is not empty (PEP 3333)."""
+        if not data and self.is_held:
+            return
         self.let_go()
         if self.server_write is None:
             raise TypeError("This server's start_response() has not returned a write() callable.")

@@ -85,8 +85,14 @@ def _end_session(source: lazy.SessionSource[Any], session: Session, error: BaseE
         try:
             transaction.close(session)
         finally:
-            info.clear()  # what is in it refers to the session
+            _forget_own(info)
             source.end(session)
+
+
+def _forget_own(info: dict[Any, Any]) -> None:
+    """Take out of the `Session.info` what is ours, for it refers to the session; the rest is the user's."""
+    for key in [key for key in info if isinstance(key, str) and key.startswith("wsgi_session.")]:
+        del info[key]
 
 
 def _run(hook: EndHook, scope: BaseScope) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
-from sqlalchemy.pool import Pool, SingletonThreadPool, StaticPool
 
 from .. import _fork
 from .._log import log
+from . import last_word, pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, PoolProxiedConnection
 
 
-def meet(engine: Engine) -> None:
-    """Take note of an engine on which a session begins for the first time."""
+def meet(connection: Connection) -> None:
+    """Take note of the engine of a *connection* on which a session has begun, for the first time on that engine."""
+    engine = connection.engine
     engines.add(engine)
     met.add(id(engine))
     weakref.finalize(engine, met.discard, id(engine)).atexit = False
-    commit = engine.dialect.do_commit  # engines with options share the dialect of the engine they were made from
-    if engine.dialect.name == "sqlite" and getattr(commit, "func", None) is not _commit_or_roll_back:
-        engine.dialect.do_commit = partial(_commit_or_roll_back, commit)  # type: ignore[method-assign]
+    pools.watch(engine.pool)
+    dialect: Any = engine.dialect
+    if not getattr(dialect, _MET, False):  # engines with options share the dialect of the engine they were made from
+        setattr(dialect, _MET, True)
+        last_word.give_to(connection)
+        if dialect.name == "sqlite":
+            dialect.do_commit = partial(_commit_or_roll_back, dialect.do_commit)
 
 
 def replace_pool(engine: Engine) -> None:
     """Give *engine* a new pool, in a child process; an in-memory database is a copy of the child's own."""
-    if not is_database(engine.pool):
+    if not pools.is_database(engine.pool):
         _fork.kept.append(engine.pool)
         engine.dispose(close=False)
-
-
-def is_database(pool: Pool) -> bool:
-    """Say whether *pool* is the database itself, as of one in memory, which is gone with its connection."""
-    return isinstance(pool, StaticPool | SingletonThreadPool)
 
 
 def is_autocommit(connection: Connection) -> bool:
@@ -81,6 +81,9 @@ def _commit_or_roll_back(commit: Callable[[PoolProxiedConnection], None], connec
 
 engines: _fork.Inheritance[Engine] = _fork.Inheritance(replace_pool)
 """The engines on which a session has begun."""
+
+_MET = "_wsgi_session_met"
+"""The attribute of a dialect that has been met."""
 
 met: set[int] = set()
 """Their ids: to look for an engine in a `WeakSet` costs ten times as much."""

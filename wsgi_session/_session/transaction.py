@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from sqlalchemy import event
@@ -17,12 +17,16 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from .._log import log
 from ..errors import OpenTransactionError
-from . import engines
+from . import engines, pools, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from sqlalchemy import Connection
+
+_COMMITTED = "wsgi_session.committed"
+"""The key of `Session.info` under which the id of the transaction is that was committed last: of it alone, for the
+transaction refers to the session."""
 
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
@@ -36,6 +40,9 @@ def listen_to(session_class: type[Session]) -> None:
         _listened_to.add(session_class)
         event.listen(session_class, "after_begin", _after_begin)
         event.listen(session_class, "after_flush", _after_flush)
+        event.listen(
+            session_class, "after_commit", _after_commit, insert=True
+        )  # before one of the user's, which may raise
 
 
 def is_open_block(session: Session) -> bool:
@@ -115,11 +122,35 @@ def abandon(session: Session) -> None:
     afterwards, and can be used again.
     """
     for connection in _own_connections(session.get_transaction()):
-        if not engines.is_database(connection.engine.pool):
+        if not pools.is_database(connection.engine.pool):
             with suppress(Exception):  # it may be closed, or invalid already
                 connection.invalidate()
     roll_back(session)
     session.reset()
+
+
+def forget_commits(session: Session) -> None:
+    """Forget which transaction was committed last, before another one is: ids are used again."""
+    session.info.pop(_COMMITTED, None)
+
+
+def is_committed(session: Session, transaction: SessionTransaction | None) -> bool:
+    """Say whether a *transaction* of *session* is the one that was committed last."""
+    return transaction is not None and session.info.get(_COMMITTED) == id(transaction)
+
+
+def finish_commit(session: Session) -> None:
+    """Do what SQLAlchemy does after COMMIT, and has not come to, for a listener to ``after_commit`` has raised."""
+    if transaction := session.get_transaction():
+        transaction.close()
+        session.expire_all()
+
+
+def note_awaited(session: Session) -> None:
+    """Leave a trace on the connections of *session*: its commit is waited for, so none may come to nothing quietly."""
+    for connection in connections_of(session.get_transaction()):
+        if not connection.closed and not connection.invalidated:
+            traces.traces_of(connection.connection).is_awaited = True
 
 
 def is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
@@ -144,16 +175,25 @@ def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
         log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
 
 
-def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:
-    """List the connections that the session of *transaction* took from a pool itself.
+def connections_of(transaction: SessionTransaction | None) -> list[Connection]:
+    """List the connections of a *transaction*."""
+    return [connection for connection, _, _, _ in _entries(transaction)]
 
-    SQLAlchemy has no public name for them: ``SessionTransaction.connections`` (2.1.7) does not tell a connection of the
+
+def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:
+    """List the connections that the session of *transaction* took from a pool itself, and was not bound to."""
+    return [connection for connection, _, _, is_own in _entries(transaction) if is_own]
+
+
+def _entries(transaction: SessionTransaction | None) -> set[tuple[Connection, Any, bool, bool]]:
+    """Return what *transaction* knows of its connections.
+
+    SQLAlchemy has no public name for it: ``SessionTransaction.connections`` (2.1.7) does not tell a connection of the
     session's from one that the user bound it to.
     """
     if transaction is None:
-        return []
-    entries = set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return [connection for connection, _, _, is_own in entries if is_own]
+        return set()
+    return set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def _is_clean(session: Session) -> bool:
@@ -195,9 +235,12 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    engine = connection.engine
-    if id(engine) not in engines.met:
-        engines.meet(engine)
+    if id(connection.engine) not in engines.met:
+        engines.meet(connection)
+
+
+def _after_commit(session: Session) -> None:
+    session.info[_COMMITTED] = id(session.get_nested_transaction() or session.get_transaction())
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote
 from .._log import log
 from ..observe import Recorder, is_local
 from ..observe._visitors import is_from_same_origin
+from ..scope import checked_hook
 from ._pages import POLICY, rendered
 from ._plain import plain
 from ._views import view_of
@@ -48,9 +49,7 @@ class Inspector:
         """
         if not isinstance(recorder, Recorder):
             raise TypeError(f"Inspector takes a wsgi_session.observe.Recorder, not {recorder!r}.")
-        if not callable(allow):
-            raise TypeError(f"allow has to be a function of the environ, such as is_local, not {allow!r}.")
-        self._allow = allow
+        self._allow = checked_hook(allow, "allow, a function of the environ such as is_local,")
         self._has_warned = False
         self._recorder = recorder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,34 +10,60 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.orm import Session, SessionTransaction
 
-from .._session import engines
+from .._session import engines, pools, traces
+from ._conflict import is_echo
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 
 class Attempt:
     """What the databases have done in one attempt.  Lives as long as the attempt."""
 
-    __slots__ = ("_committing", "_saved", "is_committed", "last_error", "outer")
+    __slots__ = (
+        "_absorbed",
+        "_committing",
+        "_saved",
+        "has_lost_connection",
+        "is_committed",
+        "last_error",
+        "outer",
+        "ran_dry",
+        "undone_by",
+    )
+
+    has_lost_connection: bool
+    """Whether `last_error` is that of a connection that is gone, or could not be made."""
 
     is_committed: bool
     """Whether anything was committed, or may have been: the connection was lost in COMMIT, or was in AUTOCOMMIT."""
 
     last_error: BaseException | None
-    """The driver's error, if it was the last thing that a database did: nothing has succeeded after it."""
+    """The last error of a database that no savepoint has absorbed, as SQLAlchemy raises it."""
 
     outer: Attempt | None
     """The attempt around this one: what is committed in this one is committed in that."""
 
+    ran_dry: PoolTimeoutError | None
+    """The error of a pool that had no connection left."""
+
+    undone_by: BaseException | None
+    """What a session was rolled back for, such as a `StaleDataError`: an error in a flush, or in an ``except``."""
+
     def __init__(self, outer: Attempt | None = None) -> None:
         """Begin with nothing done."""
+        self._absorbed: BaseException | None = None
         self._committing: tuple[Connection, bool] | None = None
         self._saved: set[Connection] = set()
+        self.has_lost_connection = False
         self.is_committed = False
         self.last_error = None
         self.outer = outer
+        self.ran_dry = None
+        self.undone_by = None
 
     @property
     def obstacle(self) -> str | None:
@@ -64,18 +91,41 @@ class Attempt:
         if connection in self._saved:
             self.commits(connection)
 
+    def absorbs(self) -> None:
+        """Note that there is to be a rollback to a savepoint, which absorbs an error unless it fails itself."""
+        self._absorbed, self.last_error = self.last_error, None
+
     def fails(self, context: ExceptionContext) -> None:
         """Note an error of a database.  One that nobody can tell from a success does not undo `commits`."""
-        self.last_error = context.original_exception
+        if context.is_pre_ping:  # the pool makes another connection
+            return
+        error = context.sqlalchemy_exception or context.original_exception
+        if is_echo(error):
+            error = self.last_error or self._absorbed or error
+        self.last_error = error
+        self.has_lost_connection = context.is_disconnect or context.connection is None
         if self._committing is None or self._committing[0] is not context.connection:
             return
         if _is_failed_commit(context) and isinstance(context.original_exception, Exception):
             self.is_committed = self._committing[1]
         self._committing = None
 
-    def goes_on(self) -> None:
-        """Note that a statement has succeeded, or that a savepoint has absorbed an error."""
-        self.last_error = None
+    def is_undone(self, transaction: SessionTransaction, error: BaseException | None) -> None:
+        """Note that a session was rolled back while *error* was handled; a savepoint has absorbed it."""
+        if transaction.nested:
+            self.undone_by = None
+        elif error is not None:
+            self.undone_by = error
+
+    def errors(self) -> Iterator[BaseException]:
+        """Yield the errors that may have ended the attempt, also where a framework has made a response of one."""
+        for error in (self.last_error, self.undone_by):
+            if error is not None:
+                yield error
+
+    def end(self) -> None:
+        """Forget the errors: what raised them refers to this attempt."""
+        self._absorbed = self.last_error = self.ran_dry = self.undone_by = None
 
 
 _current: ContextVar[Attempt | None] = ContextVar("wsgi_session.attempt", default=None)
@@ -90,6 +140,7 @@ def observed() -> Generator[Attempt]:
         yield attempt
     finally:
         _current.reset(token)
+        attempt.end()
 
 
 @cache
@@ -101,14 +152,11 @@ def listen() -> None:
     event.listen(Engine, "commit_twophase", _on_commit)
     event.listen(Engine, "savepoint", _on_savepoint)
     event.listen(Engine, "release_savepoint", _on_release)
+    event.listen(Engine, "rollback_savepoint", _on_savepoint_rollback)
     event.listen(Engine, "handle_error", _on_error)
-
-
-@cache
-def listen_to_statements() -> None:
-    """Observe what succeeds, too; each statement pays for it."""
-    event.listen(Engine, "after_cursor_execute", _on_success)
-    event.listen(Engine, "rollback_savepoint", _on_success)
+    event.listen(Session, "after_soft_rollback", _on_soft_rollback)
+    pools.on_dry.append(_on_dry)
+    traces.on_text_commit.append(_on_commit)
 
 
 def _attempts() -> Iterator[Attempt]:
@@ -138,9 +186,24 @@ def _on_release(connection: Connection, *_which: object) -> None:
         attempt.releases(connection)
 
 
+def _on_savepoint_rollback(*_of_the_event: object) -> None:
+    for attempt in _attempts():
+        attempt.absorbs()
+
+
 def _on_error(context: ExceptionContext) -> None:
     for attempt in _attempts():
         attempt.fails(context)
+
+
+def _on_soft_rollback(_session: Session, previous_transaction: SessionTransaction) -> None:
+    for attempt in _attempts():
+        attempt.is_undone(previous_transaction, sys.exc_info()[1])
+
+
+def _on_dry(error: PoolTimeoutError) -> None:
+    for attempt in _attempts():
+        attempt.ran_dry = error
 
 
 def _is_failed_commit(context: ExceptionContext) -> bool:
@@ -149,8 +212,3 @@ def _is_failed_commit(context: ExceptionContext) -> bool:
     An error while rows are fetched has no statement, either, but a context; it ends no transaction.
     """
     return context.statement is None and context.execution_context is None and not context.is_disconnect
-
-
-def _on_success(*_of_the_event: object) -> None:
-    for attempt in _attempts():
-        attempt.goes_on()

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from .._log import log
+from ..scope import checked_hook
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+    from ._attempt import Attempt
 
 
 class IsRetryable(Protocol):
@@ -31,7 +34,7 @@ class FailedAttempt:
     """How many there are at most."""
 
     error: BaseException
-    """SQLAlchemy's error, or the driver's if a framework has made a response of it."""
+    """The error for which it is worth another one; behind a framework, the last one that was seen."""
 
     wait: float | None
     """The seconds until the next attempt; None if there is none."""
@@ -60,6 +63,7 @@ class Policy:
     max_wait: float
     is_retryable: IsRetryable
     on_failed_attempt: RetryHook | None
+    retry_disconnects: bool
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
@@ -69,10 +73,21 @@ class Policy:
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or not seconds >= 0:
                 raise ValueError(f"{name}={seconds!r} has to be a number of seconds, 0 or more.")
-        if not callable(self.is_retryable):
-            raise TypeError(f"is_retryable has to be callable; this one is {self.is_retryable!r}.")
-        if self.on_failed_attempt is not None and not callable(self.on_failed_attempt):
-            raise TypeError(f"on_failed_attempt has to be callable; this one is {self.on_failed_attempt!r}.")
+        checked_hook(self.is_retryable, "is_retryable")
+        if self.on_failed_attempt is not None:
+            checked_hook(self.on_failed_attempt, "on_failed_attempt")
+
+    def reason(self, attempt: Attempt, *raised: BaseException | None) -> BaseException | None:
+        """Return the error for which *attempt*, which has failed, is worth another one; None if it is not.
+
+        Args:
+            attempt: Knows the errors of databases and of flushes, also those that were handled since.
+            *raised: What else has ended it, as far as that is known.
+        """
+        for error in (*raised, *attempt.errors()):
+            if error is not None and self.is_retryable(error):
+                return error
+        return attempt.last_error if self.retry_disconnects and attempt.has_lost_connection else None
 
     def obstacle(self, number: int) -> str | None:
         """Say why there is no attempt after *number*, which begins at 0; None if there is one."""

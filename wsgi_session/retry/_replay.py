@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
-from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import IO, TYPE_CHECKING
 
 from .. import _wsgi
+from .._log import log
 
 if TYPE_CHECKING:
     from wsgiref.types import InputStream, WSGIEnvironment
@@ -30,7 +31,7 @@ class RequestBody:
             max_in_memory: How many bytes are kept in memory.
         """
         self._source: InputStream = environ["wsgi.input"]
-        self._read: SpooledTemporaryFile[bytes] | None = None
+        self._read: IO[bytes] | None = None
         self._max_in_memory = max_in_memory
         self._max_body = max_body
         self._length = _wsgi.request_length(environ)
@@ -41,7 +42,7 @@ class RequestBody:
         """Return an input that begins at the beginning."""
         return Reader(self)
 
-    def kept(self, position: int, read: Callable[[SpooledTemporaryFile[bytes]], bytes]) -> bytes:
+    def kept(self, position: int, read: Callable[[IO[bytes]], bytes]) -> bytes:
         """Read from what was read before.
 
         Args:
@@ -81,10 +82,20 @@ class RequestBody:
     __del__ = close  # of a response that a server has dropped
 
     def _keep(self, chunk: bytes) -> None:
-        if self._read is None:
-            self._read = SpooledTemporaryFile(max_size=self._max_in_memory)  # noqa: SIM115  # closed by `close`
-        self._read.seek(0, io.SEEK_END)
-        self._read.write(chunk)
+        try:
+            if self._read is None:
+                self._read = self._file()
+            self._read.seek(0, io.SEEK_END)
+            self._read.write(chunk)
+        except OSError:
+            log.warning("A request body could not be kept on disk, so its request is not repeated.", exc_info=True)
+            self.is_whole = False
+            self.close()
+
+    def _file(self) -> IO[bytes]:
+        if not self._max_in_memory:  # no limit, to a SpooledTemporaryFile
+            return TemporaryFile()
+        return SpooledTemporaryFile(max_size=self._max_in_memory)
 
 
 class Reader:
@@ -128,7 +139,7 @@ class Reader:
     def _is_at_the_end(self) -> bool:
         return self._position == self._body.size
 
-    def _kept(self, read: Callable[[SpooledTemporaryFile[bytes]], bytes]) -> bytes:
+    def _kept(self, read: Callable[[IO[bytes]], bytes]) -> bytes:
         chunk = self._body.kept(self._position, read)
         self._position += len(chunk)
         return chunk

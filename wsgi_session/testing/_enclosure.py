@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
+from .._session import last_word, traces
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session, SessionTransaction
@@ -91,6 +93,23 @@ class Enclosure:
         found = [stay for stay in self.stays if stay.transaction is transaction]
         self.stays = [stay for stay in self.stays if stay.transaction is not transaction]
         return next((stay.survivor for stay in found if not stay.has_committed), None)
+
+    def begin(self) -> None:
+        """Forget the traces of those who were here before: a session begins."""
+        left = self.connection.connection
+        traces.forget(left)
+        traces.traces_of(left).is_begun = True
+
+    def have_last_word(self) -> None:
+        """Do as a COMMIT would that is none here, where the database has ended the transaction.
+
+        Raises:
+            TransactionLostError: As COMMIT raises it.
+        """
+        word, savepoint = last_word.of(self.connection.dialect), self.connection.get_nested_transaction()
+        if word is not None and word.comes_to_nothing(self.connection) and savepoint is not None:
+            name = savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self.connection.dialect.do_rollback_to_savepoint(self.connection, name)
 
     def check_constraints(self) -> None:
         """Check what COMMIT would check.

@@ -161,14 +161,16 @@ class isolated(Isolation):  # noqa: N801
         enclosure = self._enclosure_around(connection)
         if enclosure is not None and transaction.parent is None:
             enclosure.stays.append(Stay(session, transaction))
+            enclosure.begin()
 
     def _before_commit(self, session: Session) -> None:
-        """Check the deferred constraints, as the COMMIT would that is none here."""
+        """Do what the COMMIT would do that is none here: have the last word, and check the deferred constraints."""
         if not is_of_root(session):
             return
         session.flush()
         for enclosure in self._enclosures.values():
             if any(stay.session is session for stay in enclosure.stays):
+                enclosure.have_last_word()
                 enclosure.check_constraints()
 
     def _after_commit(self, session: Session) -> None:

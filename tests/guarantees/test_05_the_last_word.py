@@ -1,0 +1,729 @@
+"""5: the database has the last word, on every database, with every driver, whoever commits."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import sessionmaker
+
+from tests import mariadb, postgresql
+from tests.helpers import Base, Word, add_words, answer, beside, is_clean, request, words
+from wsgi_session import (
+    RequestScopedSession,
+    SessionMiddleware,
+    TransactionLostError,
+    is_retryable,
+    never,
+    on_commit,
+    on_unsafe_success,
+    retrying,
+    session_scope,
+)
+from wsgi_session._session.codes import code_of
+from wsgi_session.testing import IsolationError, isolated
+
+KEY = "sqlalchemy.session"
+SECRET = "hunter2"  # what no message may repeat
+
+postgresql_only = pytest.mark.system("postgresql")
+mariadb_only = pytest.mark.system("mariadb")
+
+
+def engine_of(session: Any) -> Engine:
+    """Return the engine of a session, or of a connection."""
+    engine: Engine = (session if isinstance(session, Connection) else session.get_bind()).engine
+    return engine
+
+
+# Ways to lose a transaction. Each has written "before" when it begins, and handles the error.
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Do what an application does that goes on."""
+    with pytest.raises(DBAPIError):
+        yield
+
+
+def a_failed_query(session: Any) -> None:
+    """A query fails."""
+    with handled():
+        session.execute(text(f"SELECT '{SECRET}' FROM no_such_table"))
+
+
+def a_refused_insert(session: Any) -> None:
+    """A row is there already."""
+    with handled():
+        session.execute(text(f"INSERT INTO word (id, text) VALUES (1001, '{SECRET}')"))
+
+
+def a_timeout(session: Any) -> None:
+    """A statement takes too long."""
+    session.execute(text("SET LOCAL statement_timeout = '5ms'"))
+    with handled():
+        session.execute(text(f"SELECT pg_sleep(20), '{SECRET}'"))
+
+
+def an_exception_of_a_function(session: Any) -> None:
+    """A function of the database raises."""
+    with handled():
+        session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION '{SECRET}'; END $$"))
+
+
+def a_savepoint_that_was_released(session: Any) -> None:
+    """A savepoint before the error heals nothing."""
+    with session.begin_nested():
+        add_words(session, "in a savepoint")
+    a_failed_query(session)
+
+
+def a_serialization_failure(session: Any) -> None:
+    """Somebody else has changed the row meanwhile."""
+    session.rollback()
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    add_words(session, "before")
+    session.flush()
+    session.scalars(select(Word.text)).all()
+    with beside(engine_of(session)).begin() as other:
+        other.execute(update(Word).where(Word.id == 1001).values(text="there"))
+    with handled():
+        session.execute(update(Word).where(Word.id == 1001).values(text=SECRET))
+
+
+def a_deadlock(session: Any) -> None:
+    """Two wait for each other, and this one is to give way."""
+    engine = engine_of(session)
+    ours, theirs = (text(f"UPDATE word SET text = text WHERE id = {number}") for number in (1001, 1002))
+    session.execute(ours)
+    with beside(engine).connect() as other:
+        if engine.dialect.name == "postgresql":  # the victim is who looks first
+            session.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
+            other.execute(text("SET LOCAL deadlock_timeout = '20s'"))
+        else:  # the victim is who has written less
+            other.execute(text("INSERT INTO letter (word_id) VALUES " + ", ".join(["(1002)"] * 20)))
+        other.execute(theirs)
+        waiting = threading.Thread(target=other.execute, args=[ours])
+        waiting.start()
+        wait_for_a_lock(engine)
+        with handled():
+            session.execute(theirs)
+        waiting.join(20)
+        other.rollback()
+
+
+def wait_for_a_lock(engine: Engine) -> None:
+    """Wait until somebody waits for a lock."""
+    if engine.dialect.name == "postgresql":
+        waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    else:
+        waiting = "information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+    for _ in range(1000):
+        with beside(engine).connect() as connection:
+            if connection.scalar(text(f"SELECT count(*) FROM {waiting}")):
+                return
+        time.sleep(0.01)
+    raise AssertionError("Nobody waits for a lock.")
+
+
+def a_deadlock_and_a_second_half(session: Any) -> None:
+    """What is written after the error begins a transaction of its own."""
+    a_deadlock(session)
+    add_words(session, "after")
+    session.flush()
+
+
+def a_deadlock_in_a_savepoint(session: Any) -> None:
+    """The savepoint is gone, too, and its end says only that."""
+    with suppress(DBAPIError), session.begin_nested():
+        a_deadlock(session)
+        session.execute(text("SAVEPOINT of_mine"))
+    with suppress(DBAPIError), session.begin_nested():
+        add_words(session, "after")
+        session.flush()
+
+
+def a_snapshot_that_is_too_old(session: Any) -> None:
+    """A row has changed since it was read, under ``innodb_snapshot_isolation``."""
+    session.rollback()
+    session.execute(text("SET innodb_snapshot_isolation = ON"))
+    session.commit()
+    session.scalars(select(Word.text)).all()
+    add_words(session, "before")
+    session.flush()
+    with beside(engine_of(session)).begin() as other:
+        other.execute(update(Word).where(Word.id == 1001).values(text="changed"))
+        other.execute(update(Word).where(Word.id == 1001).values(text="there"))
+    with handled():
+        session.execute(update(Word).where(Word.id == 1001).values(text=SECRET))
+
+
+def or_rollback(session: Any) -> None:
+    """A statement asks for it."""
+    with handled():
+        session.execute(text(f"INSERT OR ROLLBACK INTO word (id, text) VALUES (1001, '{SECRET}')"))
+
+
+def or_rollback_and_a_second_half(session: Any) -> None:
+    """What is written after it begins a transaction of its own."""
+    or_rollback(session)
+    add_words(session, "after")
+    session.flush()
+
+
+def a_trigger_that_rolls_back(session: Any) -> None:
+    """A trigger asks for it."""
+    session.rollback()
+    session.execute(
+        text(
+            "CREATE TRIGGER IF NOT EXISTS refused BEFORE UPDATE ON word WHEN NEW.text = 'refused'"
+            f" BEGIN SELECT RAISE(ROLLBACK, '{SECRET}'); END"
+        )
+    )
+    session.commit()
+    add_words(session, "before")
+    session.flush()
+    with handled():
+        session.execute(text("UPDATE word SET text = 'refused'"))
+
+
+def rollback_as_text(session: Any) -> None:
+    """The application sends it past SQLAlchemy."""
+    session.execute(text("ROLLBACK"))
+
+
+OF_POSTGRESQL = [
+    a_failed_query,
+    a_refused_insert,
+    a_timeout,
+    an_exception_of_a_function,
+    a_savepoint_that_was_released,
+    a_serialization_failure,
+    a_deadlock,
+]
+OF_MARIADB = [a_deadlock, a_deadlock_and_a_second_half, a_deadlock_in_a_savepoint, a_snapshot_that_is_too_old]
+OF_SQLITE = [or_rollback, or_rollback_and_a_second_half, a_trigger_that_rolls_back]
+OF_ALL = [rollback_as_text]
+
+DRIVERS: list[tuple[str, list[Any], list[Callable[[Any], None]]]] = [
+    ("sqlite", [], OF_SQLITE),
+    ("sqlite begun", [], OF_SQLITE),
+    ("postgresql+psycopg", [postgresql_only], OF_POSTGRESQL),
+    ("postgresql+psycopg2", [postgresql_only], OF_POSTGRESQL),
+    ("postgresql+pg8000", [postgresql_only], OF_POSTGRESQL),
+    ("mariadb+pymysql", [mariadb_only], OF_MARIADB),
+    ("mariadb+mysqldb", [mariadb_only, pytest.mark.system("mysqlclient")], OF_MARIADB),
+]
+WAYS = [
+    pytest.param(driver, way, marks=marks, id=f"{driver}-{way.__name__}")
+    for driver, marks, ways in DRIVERS
+    for way in [*ways, *OF_ALL]
+]
+on_postgresql = pytest.mark.parametrize("driver", [pytest.param("postgresql+psycopg", marks=postgresql_only)])
+with_every_driver = pytest.mark.parametrize("driver", [pytest.param(name, marks=marks) for name, marks, _ in DRIVERS])
+
+
+@pytest.fixture
+def engine(driver: str, engine_by: Callable[..., Engine]) -> Engine:
+    """Return an engine with a pool of one, by the driver of the test, and two words."""
+    name, _, is_begun = driver.partition(" ")
+    engine = engine_by(name)
+    if is_begun:
+        begin_at_once(engine)
+    with sessionmaker(engine).begin() as session:
+        session.add_all([Word(id=1001, text="there"), Word(id=1002, text="there too")])
+    return engine
+
+
+def begin_at_once(engine: Engine) -> None:
+    """Have SQLite begin for real, as SQLAlchemy's documentation shows it."""
+
+    def on_connect(connection: Any, _entry: object) -> None:
+        connection.isolation_level = None
+
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+    engine.dispose()
+
+
+# Who commits. Each runs the way, and lets its commit's error out.
+
+Way = Callable[[Any], None]
+
+
+def written(session: Any, way: Way, told: list[str]) -> None:
+    """Write, and lose it."""
+    on_commit(session, lambda: told.append("committed"))
+    add_words(session, "before")
+    session.flush()
+    way(session)
+
+
+def a_rule(Session: Any, way: Way, told: list[str]) -> None:
+    """A commit rule."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        written(environ[KEY], way, told)
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, Session, commit=on_unsafe_success), "POST")
+
+
+def a_rule_for_a_generator(Session: Any, way: Way, told: list[str]) -> None:
+    """A commit rule, before the first chunk."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        written(environ[KEY], way, told)
+        answer(start_response)
+        yield b"saved"
+
+    request(SessionMiddleware(app, Session, commit=on_unsafe_success), "POST")
+
+
+def the_view(Session: Any, way: Way, told: list[str]) -> None:
+    """The application itself."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        written(environ[KEY], way, told)
+        environ[KEY].commit()
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, Session, commit=never), "POST")
+
+
+def a_block(Session: Any, way: Way, told: list[str]) -> None:
+    """A block of `session_scope`."""
+    with session_scope(Session) as session:
+        written(session, way, told)
+
+
+def a_job(Session: Any, way: Way, told: list[str]) -> None:
+    """A job that would be done again."""
+
+    @retrying(Session, attempts=1)
+    def job() -> None:
+        written(Session(), way, told)
+
+    job()
+
+
+COMMITTERS = [a_rule, a_rule_for_a_generator, the_view, a_block, a_job]
+
+
+@pytest.mark.parametrize(("driver", "way"), WAYS)
+@pytest.mark.parametrize("commits", COMMITTERS, ids=lambda commits: commits.__name__)
+def test_nothing_is_called_committed_that_is_not(way: Way, commits: Any, engine: Engine) -> None:
+    """Whoever commits is told that the transaction is lost, and why; nothing is saved, and no callback runs."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    told: list[str] = []
+
+    with pytest.raises(TransactionLostError) as raised:
+        commits(Session, way, told)
+
+    assert set(words(engine)) == {"there", "there too"}
+    assert told == []
+    assert SECRET not in str(raised.value)
+    assert_well(engine)
+
+
+BY_TEXT = [a_failed_query, a_refused_insert, a_timeout, a_deadlock, or_rollback, rollback_as_text]
+
+
+@pytest.mark.parametrize(("driver", "way"), [one for one in WAYS if one.values[1] in BY_TEXT])
+def test_core_is_told_too(way: Way, engine: Engine) -> None:
+    """A transaction of SQLAlchemy's Core, on an engine on which a session of ours has begun, is told as well."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.scalars(select(Word.text)).all()
+
+    with engine.connect() as connection:
+        connection.execute(insert(Word).values(id=1003, text="before"))
+        way(connection)
+        with pytest.raises(TransactionLostError):
+            connection.commit()
+
+    assert set(words(engine)) == {"there", "there too"}
+    assert_well(engine)
+
+
+# Where nothing is lost, nothing is said.
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Handle an error of a database."""
+    with pytest.raises(DBAPIError):
+        yield
+
+
+def nothing(session: Any) -> None:
+    """Nothing is sent."""
+
+
+def a_read(session: Any) -> None:
+    """Rows are read."""
+    session.scalars(select(Word.text)).all()
+
+
+def a_savepoint_around_the_error(session: Any) -> None:
+    """A savepoint is what heals."""
+    add_words(session, "kept")
+    with refused(), session.begin_nested():
+        session.execute(text("INSERT INTO word (id, text) VALUES (1001, 'twice')"))
+
+
+def a_savepoint_that_came_first(session: Any) -> None:
+    """Also as the first thing that a session does."""
+    with refused(), session.begin_nested():
+        session.execute(text("INSERT INTO word (id, text) VALUES (1001, 'twice')"))
+    add_words(session, "kept")
+
+
+def a_rollback_and_anew(session: Any) -> None:
+    """The application rolls back itself, and begins anew."""
+    add_words(session, "gone")
+    session.flush()
+    with refused():
+        session.execute(text("SELECT * FROM no_such_table"))
+    session.rollback()
+    add_words(session, "kept")
+
+
+def the_first_insert(session: Any) -> None:
+    """The only thing that a transaction has tried is a row that is there already: nothing else is lost."""
+    with refused():
+        session.execute(text("INSERT INTO word (id, text) VALUES (1001, 'twice')"))
+
+
+def a_query_after_reading(session: Any) -> None:
+    """A query fails where only rows were read."""
+    session.scalars(select(Word.text)).all()
+    with refused():
+        session.execute(text("SELECT * FROM no_such_table"))
+
+
+def a_twice_refused_insert(session: Any) -> None:
+    """A row that is there already undoes nothing else, on SQLite and MariaDB."""
+    add_words(session, "kept")
+    session.flush()
+    with refused():
+        session.execute(text("INSERT INTO word (id, text) VALUES (1001, 'twice')"))
+
+
+def a_lock_of_the_users(session: Any) -> None:
+    """A deadlock of ``GET_LOCK()`` has the code of one in the tables, and rolls nothing back."""
+    add_words(session, "kept")
+    session.flush()
+    engine = session.get_bind()
+    with beside(engine).connect() as other:
+        session.execute(text("SELECT GET_LOCK('wsgi_session_a', 10)"))
+        other.execute(text("SELECT GET_LOCK('wsgi_session_b', 10)"))
+        waiting = threading.Thread(target=other.execute, args=[text("SELECT GET_LOCK('wsgi_session_a', 10)")])
+        waiting.start()
+        time.sleep(0.3)
+        with refused():
+            session.execute(text("SELECT GET_LOCK('wsgi_session_b', 10)"))
+        session.execute(text("SELECT RELEASE_ALL_LOCKS()"))
+        waiting.join(20)
+
+
+def a_refused_table(session: Any) -> None:
+    """A statement that changes a table has committed, also where it fails."""
+    session.execute(text("CREATE TABLE IF NOT EXISTS of_mine (id INTEGER)"))
+    with refused():
+        session.execute(text("CREATE TABLE of_mine (id INTEGER)"))
+
+
+def a_commit_as_text(session: Any) -> None:
+    """The application has committed itself, past SQLAlchemy."""
+    add_words(session, "kept")
+    session.flush()
+    session.execute(text("COMMIT"))
+
+
+ON_ALL = [nothing, a_read, a_savepoint_around_the_error, a_savepoint_that_came_first, a_rollback_and_anew]
+HARMLESS: dict[str, list[Way]] = {
+    "sqlite": [*ON_ALL, the_first_insert, a_query_after_reading, a_twice_refused_insert, a_commit_as_text],
+    "postgresql": [*ON_ALL, the_first_insert, a_query_after_reading, a_commit_as_text],
+    "mariadb": [*ON_ALL, the_first_insert, a_twice_refused_insert, a_lock_of_the_users, a_refused_table],
+}
+
+
+@pytest.mark.parametrize(
+    ("driver", "way"),
+    [
+        pytest.param(driver, way, marks=marks, id=f"{driver}-{way.__name__}")
+        for driver, marks, _ in DRIVERS
+        for way in HARMLESS[driver.partition("+")[0].partition(" ")[0]]
+    ],
+)
+def test_where_nothing_is_lost(way: Way, driver: str, engine: Engine) -> None:
+    """The request is a success, what was written is there, and the connection is well."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        way(environ[KEY])
+        answer(start_response)
+        return [b"saved"]
+
+    assert request(SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success), "POST").body == b"saved"
+
+    source = inspect.getsource(way)
+    assert ("kept" in words(engine)) == ('"kept"' in source)
+    assert "gone" not in words(engine)
+    assert_well(engine)
+
+
+@on_postgresql
+def test_a_callback_that_waits_for_nothing(engine: Engine) -> None:
+    """A transaction that has written nothing is no success, either, if somebody waits for its commit."""
+    told: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        on_commit(environ[KEY], lambda: told.append("committed"))
+        the_first_insert(environ[KEY])
+        answer(start_response)
+        return [b"saved"]
+
+    with pytest.raises(TransactionLostError):
+        request(SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success), "POST")
+
+    assert told == []
+    assert_well(engine)
+
+
+@with_every_driver
+def test_autocommit_is_exempt(engine: Engine) -> None:
+    """Where each statement is committed by itself, an error that was handled has undone nothing."""
+    Session = sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "kept")
+        environ[KEY].flush()
+        the_first_insert(environ[KEY])
+        answer(start_response)
+        return [b"saved"]
+
+    assert request(SessionMiddleware(app, Session, commit=on_unsafe_success), "POST").body == b"saved"
+    assert "kept" in words(engine)
+
+
+# Two phases, and what a server has to be configured for
+
+
+def two_phases(Session: Any, way: Way) -> None:
+    """Commit in two phases."""
+    with session_scope(Session) as session:
+        add_words(session, "before")
+        session.flush()
+        way(session)
+
+
+@pytest.mark.system("postgresql-server")
+@pytest.mark.parametrize("name", ["psycopg", "psycopg2", "pg8000"])
+def test_prepare_transaction_is_refused(name: str) -> None:
+    """PostgreSQL would answer PREPARE TRANSACTION, too, with ROLLBACK."""
+    with postgresql.server(max_prepared_transactions=10) as server:
+        engine = create_engine(server.url.set(drivername=f"postgresql+{name}"), pool_size=1, max_overflow=0)
+        Base.metadata.create_all(engine)
+        Session = RequestScopedSession(sessionmaker(engine, twophase=True))
+
+        for way in (a_failed_query, rollback_as_text):
+            with pytest.raises(TransactionLostError):
+                two_phases(Session, way)
+
+        assert words(engine) == []
+        two_phases(Session, nothing)
+        assert words(engine) == ["before"]
+        engine.dispose()
+
+
+@mariadb_only
+@pytest.mark.parametrize("driver", ["mariadb+pymysql"])
+def test_xa_prepare_is_refused(engine: Engine) -> None:
+    """A two-phase transaction that a deadlock has ended is thrown away, with its connection."""
+    Session = RequestScopedSession(sessionmaker(engine, twophase=True))
+
+    with pytest.raises((TransactionLostError, DBAPIError)) as raised:
+        two_phases(Session, a_deadlock)
+
+    assert is_retryable(raised.value)
+    assert set(words(engine)) == {"there", "there too"}
+    assert_well(engine)
+
+
+@pytest.mark.system("mariadb-server")
+@pytest.mark.parametrize("rolls_back", ["ON", "OFF"])
+def test_a_lock_that_was_waited_for(rolls_back: str) -> None:
+    """A server may roll back everything when a lock is not to be had; by default it undoes the statement alone."""
+    with mariadb.server(innodb_rollback_on_timeout=rolls_back, innodb_lock_wait_timeout=1) as server:
+        engine = create_engine(server.url, pool_size=1, max_overflow=0)
+        Base.metadata.create_all(engine)
+        with sessionmaker(engine).begin() as session:
+            session.add(Word(id=1001, text="there"))
+
+        def way(session: Any) -> None:
+            with beside(engine).connect() as other:
+                other.execute(select(Word).where(Word.id == 1001).with_for_update())
+                with refused():
+                    session.execute(update(Word).where(Word.id == 1001).values(text="mine"))
+
+        told: list[str] = []
+        with pytest.raises(TransactionLostError) if rolls_back == "ON" else nullcontext():
+            a_rule(RequestScopedSession(sessionmaker(engine)), way, told)
+
+        assert words(engine) == (["there"] if rolls_back == "ON" else ["there", "before"])
+        engine.dispose()
+
+
+# What fails after COMMIT
+
+
+@with_every_driver
+def test_what_fails_after_commit_is_logged(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A listener to ``after_commit`` that raises under a rule is logged; the client is told of the success."""
+    factory = sessionmaker(engine)
+    event.listen(factory, "after_commit", fails)
+    told: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        on_commit(environ[KEY], lambda: told.append("committed"))
+        add_words(environ[KEY], "kept")
+        answer(start_response)
+        yield b"saved"
+        yield str(len(environ[KEY].scalars(select(Word.text)).all())).encode()
+
+    exchange = request(SessionMiddleware(app, factory, commit=on_unsafe_success), "POST")
+
+    assert exchange.chunks == [b"saved", b"3"]
+    assert "kept" in words(engine)
+    assert told == ["committed"]
+    assert "What runs after COMMIT has failed" in caplog.text
+    event.remove(factory, "after_commit", fails)
+    assert_well(engine)
+
+
+def fails(session: Any) -> None:
+    """Fail as a listener."""
+    raise RuntimeError("of the listener")
+
+
+@pytest.mark.parametrize("driver", ["sqlite"])
+def test_what_fails_after_the_commit_of_the_application(engine: Engine) -> None:
+    """The application's own ``commit()`` raises as SQLAlchemy does, and a block does after it has committed."""
+    factory = sessionmaker(engine)
+    event.listen(factory, "after_commit", fails)
+    Session = RequestScopedSession(factory)
+
+    with pytest.raises(RuntimeError, match="of the listener"), session_scope(Session, commit=False) as session:
+        add_words(session, "by itself")
+        session.commit()
+    with pytest.raises(RuntimeError, match="of the listener"), session_scope(Session) as session:
+        add_words(session, "by the block")
+
+    assert words(engine)[2:] == ["by itself", "by the block"]
+    assert is_clean(engine)
+
+
+@pytest.mark.parametrize("driver", ["sqlite"])
+def test_a_listener_that_fails_is_no_partial_commit(engine: Engine, new_engine: Any) -> None:
+    """With several sessions, what fails after the COMMIT of one keeps no other from being committed."""
+    factory = sessionmaker(engine)
+    event.listen(factory, "after_commit", fails)
+    First, Second = RequestScopedSession(factory), RequestScopedSession(sessionmaker(new_engine()))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(First(), "first")
+        add_words(Second(), "second")
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, Second, commit=on_unsafe_success), "POST")
+
+    assert words(engine)[2:] == ["first"]
+    assert words(Second.session_factory.kw["bind"]) == ["second"]
+
+
+@pytest.mark.parametrize("driver", ["sqlite"])
+def test_write_of_nothing(engine: Engine) -> None:
+    """``write(b"")`` sends nothing (PEP 3333), and so decides nothing: an error after it undoes everything."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        write(b"")
+        add_words(environ[KEY], "before")
+        environ[KEY].flush()
+        raise RuntimeError("after it")
+
+    with pytest.raises(RuntimeError, match="after it"):
+        request(SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success), "POST")
+
+    assert words(engine) == ["there", "there too"]
+
+
+@with_every_driver
+def test_the_message(engine: Engine) -> None:
+    """It names the class and the code of what was handled, and what to write, and no value."""
+    way = {"sqlite": or_rollback, "postgresql": a_refused_insert}.get(engine.dialect.name, a_deadlock)
+
+    with pytest.raises(TransactionLostError) as raised:
+        a_block(RequestScopedSession(sessionmaker(engine)), way, [])
+
+    cause = raised.value.__cause__
+    assert type(cause).__name__ in str(raised.value)
+    assert str(code_of(cause)) in str(raised.value)
+    assert "with session.begin_nested():" in str(raised.value)
+
+
+# In tests
+
+IN_TESTS = [one for one in WAYS if one.values[1] in BY_TEXT or one.values[1] is or_rollback_and_a_second_half]
+
+
+@pytest.mark.parametrize(("driver", "way"), IN_TESTS)
+@pytest.mark.parametrize("commits", [a_rule, the_view, a_block], ids=lambda commits: commits.__name__)
+def test_a_test_sees_what_production_does(way: Way, commits: Any, engine: Engine) -> None:
+    """In an isolated block, the one who commits is told the same."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    told: list[str] = []
+
+    with suppress(IsolationError), isolated() as isolation, pytest.raises(TransactionLostError) as raised:
+        isolation.session(Session).scalars(select(Word.text)).all()
+        commits(Session, way, told)
+
+    assert SECRET not in str(raised.value)
+    assert told == []
+    assert set(words(engine)) == {"there", "there too"}
+
+
+@on_postgresql
+def test_a_test_sees_where_nothing_is_lost(engine: Engine) -> None:
+    """A query that fails in a transaction that has written nothing is no loss in an isolated block, either."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    with isolated() as isolation:
+        own = isolation.session(Session)
+        add_words(own, "of the test")
+        own.commit()
+        with session_scope(Session) as session:
+            a_failed_query(session)
+        assert "of the test" in own.scalars(select(Word.text)).all()
+
+
+def assert_well(engine: Engine) -> None:
+    """Assert that the connection went back clean, and that the next who has it writes what it says."""
+    assert is_clean(engine)
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        add_words(session, "next")
+    assert "next" in words(engine)
+    assert is_clean(engine)

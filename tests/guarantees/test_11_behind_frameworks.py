@@ -1,0 +1,505 @@
+"""11: a conflict is recognised wherever it hides: behind a framework, behind another error, in a savepoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError, PendingRollbackError
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
+
+from tests.conflicts import Lock
+from tests.guarantees.test_05_the_last_word import a_deadlock
+from tests.helpers import Word, add_words, answer, beside, is_clean, request, words
+from wsgi_session import (
+    RequestScopedSession,
+    RetryMiddleware,
+    SessionMiddleware,
+    TransactionLostError,
+    is_retryable,
+    on_unsafe_success,
+    retrying,
+    service_unavailable,
+)
+
+KEY = "sqlalchemy.session"
+
+on_postgresql = pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
+        for name in ("psycopg", "psycopg2", "pg8000")
+    ],
+)
+on_mariadb = pytest.mark.parametrize(
+    "driver",
+    [
+        pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
+        pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
+    ],
+)
+
+
+@pytest.fixture
+def driver() -> str:
+    """Return SQLite, where a test names no other."""
+    return "sqlite"
+
+
+@pytest.fixture
+def engine(driver: str, engine_by: Callable[..., Engine]) -> Engine:
+    """Return an engine with a pool of one that waits for no lock on SQLite, and two words."""
+    engine = engine_by(driver, **({"connect_args": {"timeout": 0}} if driver == "sqlite" else {}))
+    with sessionmaker(engine).begin() as session:
+        session.add_all([Word(id=1001, text="there"), Word(id=1002, text="there too")])
+    return engine
+
+
+@pytest.fixture
+def lock(engine: Engine) -> Iterator[Lock]:
+    """Return another program that holds a lock on the file."""
+    lock = Lock(engine)
+    yield lock
+    lock.close()
+
+
+def framework(view: Any) -> Any:
+    """Make a 500 of every error that *view* raises, as frameworks do."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        try:
+            body: str = view(environ)
+        except Exception:
+            answer(start_response, "500 Internal Server Error")
+            return [b"sorry"]
+        answer(start_response)
+        return [body.encode()]
+
+    return app
+
+
+def behind_framework(engine: Engine, view: Any, **options: Any) -> Any:
+    """Put *view* behind a framework and both middlewares."""
+    app = SessionMiddleware(framework(view), sessionmaker(engine), commit=on_unsafe_success)
+    return RetryMiddleware(app, wait=0, **options)
+
+
+# Handled conflicts: the cause of what COMMIT raises.
+
+
+def meets_a_change(session: Any, attempt: int) -> None:
+    """Write, and in a first attempt meet a row that somebody else has changed meanwhile."""
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    add_words(session, "ada")
+    session.flush()
+    if attempt == 0:
+        elsewhere(changes, session.get_bind())
+    with suppress(DBAPIError):
+        session.execute(update(Word).where(Word.id == 1001).values(text="mine"))
+
+
+def elsewhere(function: Callable[..., object], *arguments: object) -> None:
+    """Call *function* where no attempt is observed."""
+    thread = threading.Thread(target=function, args=arguments)
+    thread.start()
+    thread.join()
+
+
+def changes(engine: Engine) -> None:
+    """Change a row, and commit."""
+    with beside(engine).begin() as other:
+        other.execute(update(Word).where(Word.id == 1001).values(text="changed"))
+
+
+@on_postgresql
+def test_a_handled_conflict_is_repeated(engine: Engine) -> None:
+    """A serialization failure that the view has handled is no success, and so the request is done again."""
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        meets_a_change(environ[KEY], runs[-1])
+        return "done"
+
+    exchange = request(behind_framework(engine, view), "POST")
+
+    assert exchange.body == b"done"
+    assert runs == [0, 1]
+    assert sorted(words(engine)) == ["ada", "mine", "there too"]
+
+
+@on_postgresql
+def test_a_handled_conflict_of_a_job_is_repeated(engine: Engine) -> None:
+    """So is the job."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    runs: list[int] = []
+
+    @retrying(Session, wait=0)
+    def job() -> None:
+        runs.append(len(runs))
+        meets_a_change(Session(), runs[-1])
+
+    job()
+
+    assert runs == [0, 1]
+    assert sorted(words(engine)) == ["ada", "mine", "there too"]
+
+
+# Errors that hide a conflict.
+
+
+@on_mariadb
+def test_a_deadlock_in_a_savepoint(engine: Engine) -> None:
+    """MariaDB has forgotten the savepoint, and its end says only that; it is repeated all the same."""
+    errors: list[BaseException] = []
+
+    def view(environ: Any) -> str:
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        if environ["retry.attempt"] == 0:
+            try:
+                with environ[KEY].begin_nested():
+                    deadlocks(environ[KEY])
+            except DBAPIError as error:
+                errors.append(error)
+                raise
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"done"
+    assert "1305" in str(errors[0])
+    assert is_retryable(errors[0])
+    assert words(engine).count("ada") == 1
+
+
+def deadlocks(session: Any) -> None:
+    """Meet a deadlock that is not handled."""
+
+    def unhandled(*_of_raises: Any) -> Any:
+        return open_door
+
+    class Door:
+        def __enter__(self) -> None: ...
+        def __exit__(self, *error: object) -> None: ...
+
+    open_door = Door()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.guarantees.test_05_the_last_word.handled", unhandled)
+        a_deadlock(session)
+
+
+@on_postgresql
+def test_a_lock_that_could_not_be_had(engine: Engine) -> None:
+    """A lock that was asked for with NOWAIT, or not granted in time, is a conflict."""
+
+    def view(environ: Any) -> str:
+        with beside(engine).connect() as other:
+            if environ["retry.attempt"] == 0:
+                other.execute(select(Word).with_for_update())
+            environ[KEY].execute(select(Word).with_for_update(nowait=True))
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"done"
+
+
+@on_postgresql
+@pytest.mark.parametrize("then", ["another statement", "a savepoint"])
+def test_a_statement_after_a_conflict(then: str, engine: Engine) -> None:
+    """PostgreSQL refuses what comes after the conflict with an error of its own, which hides it."""
+
+    def view(environ: Any) -> str:
+        session = environ[KEY]
+        if environ["retry.attempt"] == 0:
+            with suppress(DBAPIError):
+                session.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
+            if then == "a savepoint":
+                session.begin_nested()
+            session.execute(text("SELECT 1"))
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"done"
+
+
+def test_a_session_whose_flush_has_met_a_conflict(engine: Engine, lock: Lock) -> None:
+    """SQLAlchemy refuses the session after it, with an error of its own."""
+    lock.write()
+    errors: list[type] = []
+
+    def view(environ: Any) -> str:
+        add_words(environ[KEY], "ada")
+        try:
+            environ[KEY].flush()
+        except OperationalError:
+            lock.let_go()
+        try:
+            environ[KEY].scalars(select(Word)).all()
+        except PendingRollbackError as error:
+            errors.append(type(error))
+            raise
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"done"
+    assert errors == [PendingRollbackError]
+    assert words(engine)[2:] == ["ada"]
+
+
+def test_an_error_of_the_applications_own(engine: Engine, lock: Lock) -> None:
+    """An application may make an error of its own of the conflict, and does not have to say from what."""
+    lock.write()
+
+    class ServiceError(Exception):
+        """What a service raises."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ[KEY], "ada")
+        failed = False
+        try:
+            environ[KEY].flush()
+        except OperationalError:
+            lock.let_go()
+            failed = True
+        if failed:
+            raise ServiceError
+        answer(start_response)
+        return [b"done"]
+
+    app_ = RetryMiddleware(SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success), wait=0)
+
+    assert request(app_, "POST").body == b"done"
+
+
+def stale(error: BaseException) -> bool:
+    """Say that a row that is gone is worth another attempt."""
+    return isinstance(error, StaleDataError)
+
+
+def test_an_error_of_a_flush(engine: Engine) -> None:
+    """An ``is_retryable`` of one's own is asked for what a flush has raised, also where a framework has answered."""
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        word = environ[KEY].get(Word, 1001 if runs[-1] == 0 else 1002)
+        if runs[-1] == 0:
+            environ[KEY].connection().execute(text("DELETE FROM word WHERE id = 1001"))
+        word.text = "mine"
+        environ[KEY].flush()
+        return "done"
+
+    assert request(behind_framework(engine, view, is_retryable=stale), "POST").body == b"done"
+    assert runs == [0, 1]
+
+
+def test_an_error_that_is_not_seen(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Where a framework has kept an error to itself, the log says once that ``is_retryable`` was not asked."""
+
+    def view(environ: Any) -> str:
+        raise KeyError("hidden")
+
+    app = behind_framework(engine, view, is_retryable=lambda error: isinstance(error, KeyError))
+
+    assert [request(app, "POST").body for _ in range(2)] == [b"sorry", b"sorry"]
+    assert caplog.text.count("POST / was answered with 500, and the framework has kept the error to itself") == 1
+
+
+def test_an_error_that_start_response_was_told(engine: Engine) -> None:
+    """It is asked for what the application has given to its ``start_response``."""
+    runs: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ["retry.attempt"])
+        if runs[-1] == 0:
+            error = KeyError("told")
+            start_response("500 Sorry", [("Content-Type", "text/plain")], (KeyError, error, None))
+            return [b"sorry"]
+        answer(start_response)
+        return [b"done"]
+
+    app_ = RetryMiddleware(app, wait=0, is_retryable=lambda error: isinstance(error, KeyError))
+
+    assert request(app_, "POST").body == b"done"
+
+
+# What is not repeated says so, once.
+
+
+def commits_before(session: Any) -> None:
+    """Commit something."""
+    add_words(session, "ada")
+    session.commit()
+
+
+def commits_before_as_text(session: Any) -> None:
+    """Commit something past SQLAlchemy."""
+    session.execute(text("INSERT INTO word (text) VALUES ('ada')"))
+    session.execute(text("COMMIT"))
+
+
+NOT_AGAIN: list[tuple[Any, dict[str, Any], str]] = [
+    (commits_before, {}, "not again: something was committed, or may have been"),
+    (commits_before_as_text, {}, "not again: something was committed, or may have been"),
+    (lambda session: None, {"attempts": 1}, "not again: it was the last attempt"),
+    (lambda session: None, {"max_body": 3}, "not again: its request body is too long to be kept"),
+]
+
+
+@pytest.mark.parametrize(("before", "options", "reason"), NOT_AGAIN)
+def test_why_it_was_not_repeated(
+    before: Any, options: Any, reason: str, engine: Engine, lock: Lock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where an attempt has ended in a conflict and is not repeated, one line says why, and the page is sent."""
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        before(environ[KEY])
+        lock.write()
+        environ[KEY].execute(text("INSERT INTO word (text) VALUES ('ada')"))
+        return "done"
+
+    exchange = request(behind_framework(engine, view, **options), "POST", CONTENT_LENGTH="5")
+
+    assert exchange.body == b"sorry"
+    assert runs == [0]
+    assert [one.getMessage().endswith(f"{reason}.") for one in caplog.records if "Attempt" in one.message] == [True]
+
+
+def test_a_page_of_the_applications_own(engine: Engine, lock: Lock, caplog: pytest.LogCaptureFixture) -> None:
+    """What the application has answered itself is its answer, with a word in the log."""
+    lock.write()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        add_words(environ[KEY], "ada")
+        with pytest.raises(OperationalError):
+            environ[KEY].flush()
+        answer(start_response, "503 Busy")
+        return [b"busy"]
+
+    app_ = RetryMiddleware(SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success), wait=0)
+
+    assert request(app_, "POST").body == b"busy"
+    assert "not again: the application has answered 503 itself" in caplog.text
+
+
+# A pool that has run dry, and a connection that is lost.
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_pool_that_has_run_dry(renewed: bool, engine: Engine) -> None:
+    """The application for that answers, though the framework has made a 500 of it; also when the pool is a new one."""
+    request(behind_framework(engine, lambda environ: str(environ[KEY].scalar(select(Word.id)))))
+    if renewed:
+        engine.dispose()
+    seen: list[Any] = []
+
+    def busy(environ: Any, start_response: Any) -> Any:
+        seen.append(environ["wsgi_session.error"])
+        return service_unavailable(environ, start_response)
+
+    with engine.connect():
+        app = behind_framework(engine, lambda environ: str(environ[KEY].scalar(select(Word.id))), exhausted=busy)
+
+        assert request(app, "POST").status == "503 Service Unavailable"
+        assert engine.pool.status()  # asks the pool, too, and is no drought
+
+    assert "No connection was left in time" in str(seen[0])
+    assert request(app, "POST").status == "200 OK"
+
+
+def test_a_look_at_the_pool_is_no_drought(engine: Engine) -> None:
+    """A page that has looked at a pool, and failed for another reason, is sent as it is."""
+
+    def view(environ: Any) -> str:
+        environ[KEY].scalar(select(Word.id))
+        raise KeyError(engine.pool.status())
+
+    app = behind_framework(engine, view, exhausted=service_unavailable)
+
+    assert [request(app, "POST").status for _ in range(2)] == ["500 Internal Server Error"] * 2
+
+
+def cut(session: Any) -> None:
+    """Have the server end the connection of *session*."""
+    number = session.scalar(text("SELECT pg_backend_pid()"))
+    with beside(session.get_bind()).connect() as other:
+        other.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
+
+
+@on_postgresql
+@pytest.mark.parametrize("retry_disconnects", [False, True])
+def test_a_lost_connection(retry_disconnects: bool, engine: Engine) -> None:
+    """It is repeated by choice, for nothing can have been committed before COMMIT was sent."""
+
+    def view(environ: Any) -> str:
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        if environ["retry.attempt"] == 0:
+            cut(environ[KEY])
+            environ[KEY].scalar(select(Word.id))
+        return "done"
+
+    exchange = request(behind_framework(engine, view, retry_disconnects=retry_disconnects), "POST")
+
+    assert exchange.body == (b"done" if retry_disconnects else b"sorry")
+    assert words(engine).count("ada") == retry_disconnects
+    assert is_clean(engine)
+
+
+@on_postgresql
+def test_a_connection_that_is_lost_in_commit(engine: Engine) -> None:
+    """Nobody knows what became of that, so it is never repeated."""
+    runs: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ["retry.attempt"])
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        cut(environ[KEY])
+        answer(start_response)
+        return [b"done"]
+
+    app_ = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)
+    with pytest.raises(DBAPIError):
+        request(RetryMiddleware(app_, wait=0, retry_disconnects=True), "POST")
+
+    assert runs == [0]
+
+
+def test_a_server_that_cannot_be_reached(driver: str) -> None:
+    """A connection that could not be made is repeated by the same choice."""
+    engine = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/nothing")
+    Session = RequestScopedSession(sessionmaker(engine))
+    told: list[Any] = []
+
+    @retrying(Session, wait=0, retry_disconnects=True, on_failed_attempt=told.append)
+    def job() -> None:
+        Session().scalar(select(Word.id))
+
+    with pytest.raises(OperationalError):
+        job()
+
+    assert len(told) == 3
+
+
+@on_postgresql
+def test_what_was_lost_is_an_error_that_can_be_judged(engine: Engine) -> None:
+    """A handled error that is no conflict is not repeated, and the error says which it was."""
+    told: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        with pytest.raises(DBAPIError):
+            environ[KEY].execute(text("SELECT 1/0"))
+        answer(start_response)
+        return [b"done"]
+
+    app_ = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)
+    with pytest.raises(TransactionLostError, match="22012"):
+        request(RetryMiddleware(app_, wait=0, on_failed_attempt=told.append), "POST")
+
+    assert told == []

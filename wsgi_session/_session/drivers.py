@@ -1,0 +1,196 @@
+"""The drivers: what each knows of the transaction on its connection; of those that are not here, nothing is claimed.
+
+Each was tried; ``tests/guarantees/test_05_the_last_word.py`` shows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._log import log
+from .codes import mysql_code, sqlstate
+from .traces import look_at, traces_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from .traces import Traces
+
+
+class Driver:
+    """What a driver knows of its transactions.  Lives as long as the program."""
+
+    ends_lost_twophase = True
+    """Whether a two-phase transaction that the database has ended can be rolled back."""
+
+    waits_with_begin = False
+    """Whether it sends BEGIN with the first write, and so has to be asked whether one was sent before."""
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Say whether the driver's *connection* is in a transaction, where the driver `waits_with_begin`."""
+        raise NotImplementedError
+
+    def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """Note an *error* on a *connection*, and whether the transaction has outlived it."""
+        raise NotImplementedError
+
+    def is_over(self, connection: Any, left: Traces) -> bool:
+        """Say whether the transaction that has *left* traces was ended by the database, or is doomed."""
+        raise NotImplementedError
+
+
+class PostgreSQL(Driver):
+    """psycopg, psycopg2 and pg8000: the server tells the status of the transaction with each answer."""
+
+    _IN_FAILED_TRANSACTION = "25P02"
+    """The SQLSTATE of whatever is sent after the statement that has failed."""
+
+    def __init__(self, is_in_error: Callable[[Any], bool]) -> None:
+        """Know how a driver's connection is asked whether its transaction is in error."""
+        self._is_in_error = is_in_error
+
+    def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """Keep the error that has doomed the transaction, for it is the one to name."""
+        if sqlstate(error) != self._IN_FAILED_TRANSACTION:
+            traces_of(connection).error = error
+
+    def is_over(self, connection: Any, left: Traces) -> bool:  # noqa: ARG002
+        """Ask the driver, for a rollback to a savepoint heals the transaction."""
+        return self._is_in_error(connection)
+
+
+class Pg8000(PostgreSQL):
+    """pg8000, which refuses the COMMIT of what is lost by itself, but does not say what with."""
+
+    ends_lost_twophase = False  # it sends ROLLBACK PREPARED for what was not prepared
+
+    def __init__(self) -> None:
+        """Look at what it goes by itself."""
+        super().__init__(lambda connection: bool(connection._transaction_status == b"E"))  # noqa: SLF001
+
+
+class MySQL(Driver):
+    """PyMySQL and mysqlclient, on MySQL and MariaDB.
+
+    The code of an error is not enough: a deadlock in ``GET_LOCK()`` has that of one in the tables, and rolls nothing
+    back. Nor is it enough that the transaction is over: a statement that changes a table commits, also one that fails.
+    """
+
+    ends_lost_twophase = False
+
+    _ROLLING_BACK = frozenset({1020, 1180, 1205, 1206, 1213, 1613, 1614})
+    """A row that has changed since the snapshot, an error in COMMIT, a lock that was waited for too long (where
+    ``innodb_rollback_on_timeout`` is on), too many locks, a deadlock, and two for the branch of a two-phase one."""
+
+    def __init__(self, was_in_transaction: Callable[[Any, Traces], bool], ask: Callable[[Any], bool]) -> None:
+        """Know how a driver's connection is asked.
+
+        Args:
+            was_in_transaction: Whether it was in a transaction before the error.
+            ask: Whether it is in one now, which goes to the server.
+        """
+        self._was_in_transaction = was_in_transaction
+        self._ask = ask
+
+    def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """Find out whether an error that may have rolled back everything has done so."""
+        if mysql_code(error) not in self._ROLLING_BACK:
+            return
+        left = traces_of(connection)
+        if self._was_in_transaction(connection.dbapi_connection, left) and self._has_ended(connection):
+            left.error, left.is_lost = error, True
+
+    def is_over(self, connection: Any, left: Traces) -> bool:  # noqa: ARG002
+        """Say what was found out when the error came; a savepoint heals nothing."""
+        return left.is_lost
+
+    def _has_ended(self, connection: PoolProxiedConnection) -> bool:
+        try:
+            return not self._ask(connection.dbapi_connection)
+        except Exception:
+            log.debug("A driver could not say whether its transaction has outlived an error.", exc_info=True)
+            return True  # as the code says
+
+
+class SQLite(Driver):
+    """Python's sqlite3.
+
+    Where BEGIN was sent (by a listener, or with ``autocommit=False``), it knows at COMMIT whether the transaction goes
+    on. Where it sends BEGIN with the first write, as it does by default, it knows that when the error comes.
+    """
+
+    waits_with_begin = True
+
+    _ROLLING_BACK = frozenset({5, 7, 9, 10, 13, 19})
+    """The primary codes of the errors that may roll back (https://www.sqlite.org/lang_transaction.html): busy, out of
+    memory, interrupted, I/O, a full disk; and a constraint, with ``OR ROLLBACK`` or ``RAISE(ROLLBACK, ...)``."""
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Ask the driver."""
+        return bool(connection.in_transaction)
+
+    def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
+        """Look whether a transaction is over, and whether it had written."""
+        left = look_at(connection)
+        driver: Any = connection.dbapi_connection
+        if left is None or self.is_in_transaction(driver):
+            return
+        if left.is_begun:
+            driver.execute("BEGIN")  # else what follows would be committed, statement by statement
+        elif not self._is_rolling_back(error) or not _begins_with_writes(driver):
+            return
+        if left.has_written:
+            left.error, left.is_lost = error, True
+
+    def is_over(self, connection: Any, left: Traces) -> bool:
+        """Say what was found out when the error came, or that a BEGIN has come to nothing."""
+        return left.is_lost or (left.is_begun and not self.is_in_transaction(connection))
+
+    def _is_rolling_back(self, error: BaseException) -> bool:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in self._ROLLING_BACK
+
+
+def _begins_with_writes(driver: Any) -> bool:
+    """Say whether sqlite3 sends BEGIN with the first write, and not none at all (autocommit)."""
+    return driver.isolation_level is not None and getattr(driver, "autocommit", -1) == -1
+
+
+_IN_ERROR = 3
+"""libpq's ``PQTRANS_INERROR``."""
+
+_IN_TRANSACTION = 1
+"""The bit of a transaction in the status that MySQL's server sends with its answers."""
+
+
+def _has_written(connection: Any, left: Traces) -> bool:
+    return left.has_written and not connection.get_autocommit()
+
+
+def _was_told(connection: Any, _left: Traces) -> bool:
+    """Look at the status that the server has sent with its last answer, which is older than the error."""
+    return bool(connection.server_status & _IN_TRANSACTION)
+
+
+def _ask_pymysql(connection: Any) -> bool:
+    connection.ping(reconnect=False)  # the status is that of the last answer, and an error has none
+    return bool(connection.server_status & _IN_TRANSACTION)
+
+
+def _ask_mariadb(connection: Any) -> bool:
+    """Ask MariaDB.  MySQL does not know the question, and has another code for a deadlock that rolls nothing back."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@in_transaction")
+        return bool(cursor.fetchone()[0])
+
+
+KNOWN: dict[str, Driver] = {
+    "mysqldb": MySQL(_has_written, _ask_mariadb),
+    "pg8000": Pg8000(),
+    "psycopg": PostgreSQL(lambda connection: bool(connection.pgconn.transaction_status == _IN_ERROR)),
+    "psycopg2": PostgreSQL(lambda connection: bool(connection.get_transaction_status() == _IN_ERROR)),
+    "pymysql": MySQL(_was_told, _ask_pymysql),
+    "pysqlite": SQLite(),
+}
+"""By the name that SQLAlchemy's dialect gives the driver."""

@@ -1,0 +1,203 @@
+"""The last word: whether the database can still commit what the application thinks it commits.
+
+PostgreSQL answers the COMMIT of a transaction in which a statement has failed with ROLLBACK. MySQL and MariaDB roll
+back everything on a deadlock, SQLite on ``OR ROLLBACK`` and on some errors of its own, and the next statement begins
+anew. No driver says so at COMMIT. If the error was handled, the application goes on, and the client would be told of a
+success.
+
+So COMMIT and PREPARE TRANSACTION look at the traces of the transaction first, if it has left any, and ask the driver
+where that knows: PostgreSQL's do, and SQLite's where BEGIN was sent. Elsewhere the error is judged when it comes, in
+the dialect's ``is_disconnect()``, which SQLAlchemy calls for each error of a driver and for nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.pool import PoolProxiedConnection
+
+from .._log import log
+from ..errors import TransactionLostError
+from . import drivers, traces
+from .codes import code_of, sqlstate
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from .traces import Traces
+
+_ROLLED_BACK = "40"
+"""SQL's class of the errors with which a transaction is rolled back, so that it is to be repeated."""
+
+
+_KEY = "_wsgi_session_last_word"
+"""The attribute of a dialect that is its `LastWord`."""
+
+
+def give_to(connection: Connection) -> None:
+    """Have the dialect of *connection* ask before it commits, if its driver is one of those that are known.
+
+    Args:
+        connection: Is in the first transaction of the dialect that we hear of.
+    """
+    dialect: Any = connection.dialect
+    driver = drivers.KNOWN.get(dialect.driver)
+    if driver is not None and not dialect.is_async:
+        traces.leave_on(dialect)
+        word = LastWord(dialect, driver)
+        setattr(dialect, _KEY, word)
+        word.note_begin(connection.connection)
+
+
+def of(dialect: Any) -> LastWord | None:
+    """Return what was given to *dialect*; None if its driver is not known."""
+    word: LastWord | None = getattr(dialect, _KEY, None)
+    return word
+
+
+class LastWord:
+    """What a dialect does where a transaction begins, fails and ends.  Lives as long as the dialect."""
+
+    def __init__(self, dialect: Any, driver: drivers.Driver) -> None:
+        """Take the place of the methods of *dialect*, and call them."""
+        self._driver = driver
+        self._begin = dialect.do_begin
+        self._commit = dialect.do_commit
+        self._commit_twophase = dialect.do_commit_twophase
+        self._is_disconnect = dialect.is_disconnect
+        self._prepare_twophase = dialect.do_prepare_twophase
+        self._rollback = dialect.do_rollback
+        if driver.waits_with_begin:
+            dialect.do_begin = self.do_begin
+        dialect.do_commit = self.do_commit
+        dialect.do_commit_twophase = self.do_commit_twophase
+        dialect.do_prepare_twophase = self.do_prepare_twophase
+        dialect.do_rollback = self.do_rollback
+        dialect.is_disconnect = self.is_disconnect
+
+    def is_disconnect(self, error: Any, connection: Any, cursor: Any) -> bool:
+        """Note an error, unless the connection is gone with it."""
+        is_gone: bool = self._is_disconnect(error, connection, cursor)
+        if not is_gone and isinstance(connection, PoolProxiedConnection):  # else it is a ping's
+            self._driver.fails(connection, error)
+        return is_gone
+
+    def do_begin(self, connection: PoolProxiedConnection) -> None:
+        """Begin, and note whether that was a BEGIN."""
+        self._begin(connection)
+        self.note_begin(connection)
+
+    def note_begin(self, connection: PoolProxiedConnection) -> None:
+        """Note whether a BEGIN was sent."""
+        if self._driver.waits_with_begin and self._driver.is_in_transaction(connection.dbapi_connection):
+            traces.traces_of(connection).is_begun = True
+
+    def do_commit(self, connection: PoolProxiedConnection) -> None:
+        """Commit, if there is anything to commit that was not lost.
+
+        Raises:
+            TransactionLostError: If something was; everything is rolled back then.
+        """
+        left = traces.look_at(connection)
+        if left is not None:
+            is_over = self._is_over(connection, left)
+            traces.forget(connection)
+            if is_over:
+                self._roll_back(connection)
+                if may_have_lost(left):
+                    raise _lost(left) from left.error
+                return
+        self._commit(connection)
+
+    def do_rollback(self, connection: PoolProxiedConnection) -> None:
+        """Roll back, which heals everything."""
+        traces.forget(connection)
+        self._rollback(connection)
+
+    def do_prepare_twophase(self, connection: Connection, xid: Any) -> None:
+        """Prepare, if nothing was lost.
+
+        Raises:
+            TransactionLostError: If something was.
+        """
+        self.refuse(connection)
+        self._prepare_twophase(connection, xid)
+
+    def do_commit_twophase(
+        self, connection: Connection, xid: Any, is_prepared: bool = True, recover: bool = False
+    ) -> None:
+        """Commit, if nothing was lost of what has not been prepared.
+
+        Raises:
+            TransactionLostError: If something was.
+        """
+        if not is_prepared:
+            self.refuse(connection)
+        self._commit_twophase(connection, xid, is_prepared, recover)
+
+    def refuse(self, connection: Connection) -> None:
+        """Raise an error if the transaction on *connection* cannot be prepared to commit.
+
+        Raises:
+            TransactionLostError: If that is so, also where nothing may have been lost: the preparation would fail.
+        """
+        left = traces.look_at(connection.connection)
+        if left is None or not self._is_over(connection.connection, left):
+            return
+        traces.forget(connection.connection)
+        if not self._driver.ends_lost_twophase:
+            connection.invalidate()
+        raise _lost(left) from left.error
+
+    def comes_to_nothing(self, connection: Connection) -> bool:
+        """Say whether a COMMIT on *connection* would be a rollback by which nothing is lost.
+
+        Raises:
+            TransactionLostError: If something would be.
+        """
+        left = traces.look_at(connection.connection)
+        if left is None or not self._is_over(connection.connection, left):
+            return False
+        if may_have_lost(left):
+            raise _lost(left) from left.error
+        return True
+
+    def _is_over(self, connection: PoolProxiedConnection, left: Traces) -> bool:
+        return left.ended_by is not None or self._driver.is_over(connection.dbapi_connection, left)
+
+    def _roll_back(self, connection: PoolProxiedConnection) -> None:
+        try:
+            self._rollback(connection)
+        except Exception:
+            log.exception("What the database has ended could not be rolled back; its connection is thrown away.")
+            connection.invalidate()
+
+
+def may_have_lost(left: Traces) -> bool:
+    """Say whether a transaction that is over may have lost something: it has written, or somebody waits for it.
+
+    What failed with an error of SQL's class 40 was to be repeated, and so was what had only been read.
+    """
+    state = left.error and sqlstate(left.error)
+    return left.has_written or left.is_lost or left.is_awaited or (state or "").startswith(_ROLLED_BACK)
+
+
+def _lost(left: Traces) -> TransactionLostError:
+    if left.ended_by is not None:
+        return TransactionLostError(
+            f"The transaction was ended by {left.ended_by!r}, sent as text, and what was written in it is gone;"
+            f" SQLAlchemy does not know that. Write 'session.rollback()' instead."
+        )
+    return TransactionLostError(
+        f"The database has rolled back the transaction {_when(left.error)}, so it cannot be committed."
+        " Put a statement that may fail into 'with session.begin_nested():', so that its error undoes nothing else,"
+        " or do not handle the error."
+    )
+
+
+def _when(error: BaseException | None) -> str:
+    """Name the error that was handled by its class and its code; its text may have values in it."""
+    if error is None:
+        return "by itself"
+    code = code_of(error)
+    return f"with {type(error).__name__}{'' if code is None else f' ({code})'}, an error that was handled"
