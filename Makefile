@@ -1,6 +1,6 @@
 # make demo    run the demo (PORT=8123 chooses the port)
 # make test    run the tests
-# make check   lint, types and layers
+# make check   lint, spelling, types and layers
 # make docs    build the documentation site, in build/site
 # make servers compare the servers, and write docs/servers.md
 # make mutants show that the tests of the guarantees can fail
@@ -55,6 +55,7 @@ newcomer:
 check: $(VENV)/.check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
