@@ -46,6 +46,7 @@ pygments_dark_style = "github-dark"  # furo's own underlines names, as if they w
 html_title = project
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_favicon = "static/favicon.svg"
 html_copy_source = html_show_copyright = False
 maximum_signature_line_length = 88
