@@ -21,7 +21,7 @@ from sqlalchemy import make_url
 from .client import EXPECTED, Client
 from .meters import measure
 from .subjects import SUBJECTS, Build
-from .wire import wired
+from .wire import RoundTrips, wired
 from .words import count_words, in_memory, on_server
 from .work import CHUNKS
 
@@ -80,13 +80,14 @@ def round_trips(build: Build, url: str) -> dict[str, int]:
         RuntimeError: If what was inserted is not in the database.
     """
     found = {}
-    with wired(make_url(url)) as (wire, wired_url):
-        app = build(on_server(wired_url.render_as_string(hide_password=False)))
+    server, trips = make_url(url), RoundTrips()
+    with wired((server.host or "127.0.0.1", server.port or 5432), trips.new_listener) as port:
+        app = build(on_server(server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)))
         for view in EXPECTED:
             client = Client(app, view)
-            before = wire.round_trips
+            before = trips.count
             client.ask(TRIPS)
-            found[view] = (wire.round_trips - before) // TRIPS
+            found[view] = (trips.count - before) // TRIPS
         if (rows := count_words(url)) != 1 + 1 + TRIPS:
             raise RuntimeError(f"What was inserted has not been committed: there are {rows} rows.")
     return found

@@ -1,75 +1,80 @@
-"""The wire: what lies between a driver and its server, and counts the round trips."""
+"""The wire: what lies between a driver and its server, hears both, and may cut them off."""
 
 from __future__ import annotations
 
 import selectors
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
-from sqlalchemy import URL
+Listener: TypeAlias = Callable[[bytes, bool], bool]
+"""Hears what one side of a connection says, and whether that is the driver; says whether it is handed on.
+
+What is not handed on ends the connection.
+"""
 
 
-class Wire:
-    """Hands on what a driver and its server say to each other.  Lives as long as the block of `wired`.
+@contextmanager
+def wired(server: tuple[str, int], new_listener: Callable[[], Listener]) -> Iterator[int]:
+    """Lay a wire to a server, for as long as the block lasts, and yield the port of its other end.
+
+    Args:
+        server: Its host and port.
+        new_listener: Makes the listener of each connection.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as end:
+        thread = threading.Thread(target=_accept, args=(end, server, new_listener), daemon=True)
+        thread.start()
+        try:
+            yield end.getsockname()[1]
+        finally:
+            end.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+class RoundTrips:
+    """Counts the round trips of all connections through a wire.  Lives as long as the wire.
 
     A round trip is what the driver says until the server says something: protocols without pipelining speak in turn.
     """
 
-    def __init__(self, server: tuple[str, int]) -> None:
-        """Listen for a driver.
+    def __init__(self) -> None:
+        """Begin at none."""
+        self.count = 0
 
-        Args:
-            server: Its host and port.
-        """
-        self.round_trips = 0
-        self._server = server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+    def new_listener(self) -> Listener:
+        """Count those of one more connection, too."""
+        was_server = True
 
-    def accept(self) -> None:
-        """Serve each connection in a thread, until the wire is closed."""
+        def listen(data: bytes, is_driver: bool) -> bool:
+            nonlocal was_server
+            self.count += is_driver and was_server
+            was_server = not is_driver
+            return True
+
+        return listen
+
+
+def _accept(end: socket.socket, server: tuple[str, int], new_listener: Callable[[], Listener]) -> None:
+    """Serve each connection in a thread, until the wire is closed."""
+    while True:
+        try:
+            driver, _ = end.accept()
+        except OSError:
+            return
+        connection = (driver, socket.create_connection(server), new_listener())
+        threading.Thread(target=_hand_on, args=connection, daemon=True).start()
+
+
+def _hand_on(driver: socket.socket, server: socket.socket, listen: Listener) -> None:
+    with driver, server, selectors.DefaultSelector() as selector, suppress(ConnectionError):
+        selector.register(driver, selectors.EVENT_READ, server)
+        selector.register(server, selectors.EVENT_READ, driver)
         while True:
-            try:
-                driver, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._server)
-            threading.Thread(target=self._hand_on, args=(driver, server), daemon=True).start()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _hand_on(self, driver: socket.socket, server: socket.socket) -> None:
-        with ExitStack() as stack:
-            for end in (driver, server):
-                stack.enter_context(end)
-            selector = stack.enter_context(selectors.DefaultSelector())
-            selector.register(driver, selectors.EVENT_READ, server)
-            selector.register(server, selectors.EVENT_READ, driver)
-            last: object = server
-            while True:
-                for key, _ in selector.select():
-                    data = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                    if not data:
-                        return
-                    if key.fileobj is driver and last is server:
-                        self.round_trips += 1
-                    last = key.fileobj
-                    key.data.sendall(data)
-
-
-@contextmanager
-def wired(url: URL) -> Iterator[tuple[Wire, URL]]:
-    """Lay a wire to the server of *url*, and yield it with the address of its other end."""
-    wire = Wire((url.host or "127.0.0.1", url.port or 5432))
-    thread = threading.Thread(target=wire.accept, daemon=True)
-    thread.start()
-    try:
-        yield wire, url.set(host="127.0.0.1", port=wire.port)
-    finally:
-        wire.close()
-        thread.join()
+            for key, _ in selector.select():
+                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                if not data or not listen(data, key.fileobj is driver):
+                    return
+                key.data.sendall(data)

@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+
+from benchmarks.wire import Listener, wired
 
 BEFORE, AFTER = b"cut before COMMIT", b"cut after COMMIT"
 """What a statement has in it that asks for it, for its own connection."""
 
 
-@contextmanager
-def cutting_proxy(host: str, port: int) -> Iterator[int]:
+def cutting_proxy(host: str, port: int) -> AbstractContextManager[int]:
     """Run a proxy for a server, for as long as the block lasts, and yield its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_accept, args=(listener, (host, port)), daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(timeout=10)
+    return wired((host, port), _new_listener)
 
 
-def _accept(listener: socket.socket, address: tuple[str, int]) -> None:
-    while True:
-        try:
-            client, _ = listener.accept()
-        except OSError:  # the block has been left
-            return
-        _Connection(client, socket.create_connection(address)).start()
+def _new_listener() -> Listener:
+    """Listen to a connection until it is to be cut."""
+    cut = b""
+    is_in_commit = False
 
+    def listen(data: bytes, is_driver: bool) -> bool:
+        nonlocal cut, is_in_commit
+        if not is_driver:
+            return not is_in_commit  # the answer that is not handed on: it is committed, and nobody hears of it
+        cut = next((one for one in (BEFORE, AFTER) if one in data), cut)
+        is_in_commit = bool(cut) and b"COMMIT" in data.replace(cut, b"")
+        return not (is_in_commit and cut == BEFORE)
 
-@dataclass
-class _Connection:
-    """A connection through the proxy.  Lives as long as either side holds it."""
-
-    client: socket.socket
-    server: socket.socket
-    cut: bytes = b""
-    is_in_commit: bool = False
-    threads: list[threading.Thread] = field(default_factory=list)
-
-    def start(self) -> None:
-        for work in (self._to_server, self._to_client):
-            self.threads.append(threading.Thread(target=work, daemon=True))
-            self.threads[-1].start()
-
-    def _to_server(self) -> None:
-        with suppress(OSError):
-            while data := self.client.recv(65536):
-                self.cut = next((cut for cut in (BEFORE, AFTER) if cut in data), self.cut)
-                self.is_in_commit = bool(self.cut) and b"COMMIT" in data.replace(self.cut, b"")
-                if self.is_in_commit and self.cut == BEFORE:
-                    break
-                self.server.sendall(data)
-        self._close()
-
-    def _to_client(self) -> None:
-        with suppress(OSError):
-            while data := self.server.recv(65536):
-                if self.is_in_commit:  # this is the answer: it is committed, and nobody hears of it
-                    break
-                self.client.sendall(data)
-        self._close()
-
-    def _close(self) -> None:
-        for side in (self.client, self.server):
-            with suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
-            side.close()
+    return listen
