@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, text
+from sqlalchemy.exc import OperationalError
 
 from . import databases
 from .machine import mariadb_program
@@ -72,7 +73,8 @@ class MariaDB(databases.Server):
         """Drop the database *name*, whoever is connected to it: it would wait for an open transaction."""
         connected = text("SELECT id FROM information_schema.processlist WHERE db = :name")
         for number in connection.scalars(connected, {"name": name}).all():
-            connection.execute(text(f"KILL {number}"))
+            with suppress(OperationalError):  # it has ended by itself meanwhile
+                connection.execute(text(f"KILL {number}"))
         connection.execute(text(f"DROP DATABASE {name}"))
 
     def _storage(self) -> list[str]:
