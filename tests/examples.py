@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +14,8 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.pool import NullPool
+
+from .client import Client, asked
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = [ROOT / "examples", ROOT / "examples" / "moving"]
@@ -42,13 +42,9 @@ class Example:
 
     def ask(self, method: str, path: str, content: Any = None) -> tuple[int, bytes]:
         """Make a request; return the status and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, content and json.dumps(content), {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        body = json.dumps(content).encode() if content else b""
+        answer = asked(self.port, path, method, body, {"Content-Type": "application/json"})
+        return answer.status, answer.body
 
     def add(self, *texts: str) -> int:
         """Add notes, in one request; return the status."""
@@ -76,17 +72,12 @@ class Example:
         return True
 
     @contextmanager
-    def asked_slowly(self, path: str) -> Iterator[http.client.HTTPResponse]:
-        """Ask for a page, and read only its head and the first of its bytes before the block."""
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.settimeout(30)
-            connection.connect(("127.0.0.1", self.port))
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
-            with http.client.HTTPResponse(connection) as response:
-                response.begin()
-                assert response.read(1)
-                yield response
+    def asked_slowly(self, path: str) -> Iterator[Client]:
+        """Ask for a page, and wait until the answer has begun, but read nothing of it before the block."""
+        with Client(self.port, timeout=30, receive_buffer=4096) as client:
+            client.send(path, headers={"Connection": "close"})
+            assert client.peek(30)
+            yield client
 
     def stored(self) -> list[str]:
         """Read what has been committed."""

@@ -1,8 +1,7 @@
-"""A real server on a loopback port, and a client that sees every byte."""
+"""A real server on a loopback port."""
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,19 +30,3 @@ def served(app: Any) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join(10)
-
-
-@contextmanager
-def connected(port: int, path: str = "/", method: str = "GET") -> Iterator[socket.socket]:
-    """Send a request and yield the connection, with nothing read from it."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
-        connection.sendall(f"{method} {path} HTTP/1.0\r\n\r\n".encode())
-        yield connection
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes the connection."""
-    received = b""
-    while chunk := connection.recv(65536):
-        received += chunk
-    return received

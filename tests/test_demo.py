@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import http.client
 import io
 import re
 import signal
@@ -25,6 +24,7 @@ from bs4 import BeautifulSoup
 from sqlalchemy import Engine, create_engine, select
 
 import demo
+from tests.client import asked
 
 DEMO = Path(demo.__file__)
 SAMPLES = ["A Wizard of Earthsea", "Invisible Cities", "Middlemarch"]
@@ -413,15 +413,11 @@ class Running:
         self.first_line = process.stdout.readline() if process.stdout else ""
         self.port = int(re.search(r":(\d+)/", self.first_line)[1])
 
-    def request(self, method: str, path: str, body: str | None = None) -> tuple[int, str]:
+    def request(self, method: str, path: str, body: str = "") -> tuple[int, str]:
         """Return the status and the body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/x-www-form-urlencoded"})
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        answer = asked(self.port, path, method, body.encode(), form)
+        return answer.status, answer.body.decode()
 
     def send(self, data: bytes) -> bytes:
         """Return the answer to *data*, sent as it is."""

@@ -97,13 +97,13 @@ def test_a_stream(example: Example) -> None:
     """A body is produced as its client reads it, by its session, and what it holds is given back at its end."""
     example.store(*large_notes())
 
-    with example.asked_slowly("/notes/export") as response:
+    with example.asked_slowly("/notes/export") as client:
         meanwhile = example.seen()["out"]
-        rest = response.read().decode()
+        answer = client.answer()
 
     assert meanwhile == {"connections": 1, "responses": 1}
-    assert response.getheader("Content-Length") is None
-    assert ("0" + rest).splitlines() == large_notes()
+    assert (answer.is_whole, answer.header("content-length")) == (True, "")
+    assert answer.body.decode().splitlines() == large_notes()
     assert example.is_at_rest()
 
 
@@ -122,14 +122,14 @@ def test_a_slow_client_holds_no_connection(example: Example) -> None:
     """While a client reads an ordinary page, its request has no connection, and others have the only one there is."""
     example.store(*large_notes())
 
-    with example.asked_slowly("/notes") as response:
+    with example.asked_slowly("/notes") as client:
         meanwhile = example.seen()["out"]
         other = example.add("bread")
-        rest = response.read()
+        answer = client.answer()
 
     assert meanwhile == {"connections": 0, "responses": 1}
     assert other == 201
-    assert json.loads(b"{" + rest) == {"notes": large_notes()}
+    assert json.loads(answer.body) == {"notes": large_notes()}
     assert example.is_at_rest()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import random
 import threading
@@ -19,6 +18,7 @@ from sqlalchemy import URL, Engine, create_engine, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
+from tests.client import asked
 from tests.cutting_proxy import AFTER, BEFORE, cutting_proxy
 from tests.helpers import answer, is_clean
 from wsgi_session import (
@@ -143,12 +143,7 @@ def ask(port: int) -> Callable[[dict[str, Any]], int]:
     """Return a function that asks for a transfer, and returns the status of the answer."""
 
     def post(transfer: dict[str, Any]) -> int:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        try:
-            client.request("POST", f"/?{urlencode(transfer)}", headers={"Content-Length": "0"})
-            return client.getresponse().status
-        finally:
-            client.close()
+        return asked(port, f"/?{urlencode(transfer)}", "POST").status
 
     return post
 

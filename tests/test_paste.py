@@ -12,8 +12,9 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
+from tests.client import asked
 from tests.helpers import Base, Word, request, words
-from tests.sockets import connected, read_all, served
+from tests.sockets import served
 from wsgi_session import RequestScopedSession, SessionMiddleware, on_success
 from wsgi_session.registry import engines_of
 
@@ -82,8 +83,7 @@ def test_a_post_commits_through_a_real_server(load: Load, engine: Engine) -> Non
     """A section wraps the application, and its rule commits before the server answers."""
     with served(load(USE, URL, "commit = on_unsafe_success")) as port:
         for method in ("POST", "GET"):
-            with connected(port, method=method) as connection:
-                assert read_all(connection).endswith(b"added")
+            assert asked(port, "/", method).body == b"added"
 
     assert words(engine) == ["POST"]
 

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import sessionmaker
 
+from tests.client import Client, asked
 from tests.helpers import add_words, answer, is_clean, orphan, words
-from tests.sockets import connected, read_all, served
+from tests.sockets import served
 from wsgi_session import RequestScopedSession, SessionMiddleware, on_success
 
 KEY = "sqlalchemy.session"
@@ -39,14 +40,10 @@ def test_a_commit_that_fails_is_a_500(shape: str, database: str, request: Any, c
         return SHAPES[shape](lambda: answer(start_response))
 
     with served(SessionMiddleware(app, Session, commit=on_success)) as port:
-        answers = []
-        for path in ("/fails", "/next"):
-            with connected(port, path) as connection:
-                answers.append(read_all(connection))
+        answers = [asked(port, path) for path in ("/fails", "/next")]
 
-    assert answers[0].startswith(b"HTTP/1.0 500 ")
-    assert b"200 OK" not in answers[0]
-    assert answers[1].startswith(b"HTTP/1.0 200 OK")
+    assert [one.status for one in answers] == [500, 200]
+    assert [one.body == b"x" for one in answers] == [False, True]
     assert words(engine) == ["/next"]
     assert is_clean(engine)
     assert "IntegrityError" in capsys.readouterr().err
@@ -63,15 +60,16 @@ def test_what_a_client_has_been_told_is_committed(Session: Any, engine: Engine) 
         goes_on.wait(10)
         yield b"last"
 
-    with served(SessionMiddleware(app, Session, commit=on_success)) as port, connected(port) as connection:
-        first = connection.recv(65536)
+    with served(SessionMiddleware(app, Session, commit=on_success)) as port, Client(port) as client:
+        client.send("/")
+        assert client.peek(5)
         seen = words(engine)
         goes_on.set()
-        rest = read_all(connection)
+        told = client.answer()
 
-    assert first.startswith(b"HTTP/1.0 200 OK")
+    assert told.status == 200
     assert seen == ["x"]
-    assert (first + rest).endswith(b"firstlast")
+    assert told.body == b"firstlast"
 
 
 def test_a_client_that_leaves_half_way(Session: Any, engine: Engine, capsys: Any) -> None:
@@ -92,8 +90,9 @@ def test_a_client_that_leaves_half_way(Session: Any, engine: Engine, capsys: Any
     app = SessionMiddleware(app, Session)
     app.on_request_end(lambda scope: ended.set())
     with served(app) as port:
-        with connected(port) as connection:
-            connection.recv(1000)
+        with Client(port) as client:
+            client.send("/")
+            assert client.peek(5)
         assert ended.wait(10)
         assert is_clean(engine)
 
@@ -106,6 +105,7 @@ from gevent import monkey; monkey.patch_all()
 import gevent
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import sessionmaker
+from tests.client import Client, asked
 from tests.helpers import Exchange, answer
 from wsgi_session import RequestScopedSession, SessionMiddleware
 

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .client import NEVER, NOTHING, Answer, Client
+from tests.client import NEVER, NOTHING, Answer, Client
+
 from .process import FILE, Process, running, wait_until
 from .recipes import Behaviour, Difference, Server
 
@@ -86,13 +87,13 @@ class Exchange:
         """Connect, with little patience where the server is known to let a client wait for ever."""
         return Client(self.process.port, self.patience(Difference.HANGS), **options)
 
-    def ask(self, behaviour: str, *last: str, method: str = "GET", header: str = "") -> Answer:
+    def ask(self, behaviour: str, *last: str, method: str = "GET", **headers: str) -> Answer:
         """Make a request on a connection of its own, and return the answer.
 
         The connection is closed when the *last* steps are taken: a server may give up where a client has gone.
         """
         with self.client() as client:
-            client.send(self.path(behaviour), method, header)
+            client.send(self.path(behaviour), method, headers=headers)
             try:
                 answer = client.answer(method)
             except TimeoutError:
@@ -252,7 +253,7 @@ def a_file(exchange: Exchange) -> Seen:
 
 def head(exchange: Exchange) -> Seen:
     """Ask for the headers alone."""
-    answer = exchange.ask("measured", "close", method="HEAD", header="Connection: close")
+    answer = exchange.ask("measured", "close", method="HEAD", Connection="close")
     with_body = [Difference.BODY_OF_HEAD] if answer.body else []
     return Seen((answer,), (), frozenset([*with_body, *exchange.unclosed()]))  # granian gives up sooner or later
 

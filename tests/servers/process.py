@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .client import Client
+from tests.client import Client
+
 from .place import ROOT, Place
 from .recipes import Behaviour, Difference, Server
 

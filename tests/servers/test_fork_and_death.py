@@ -17,9 +17,9 @@ from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from tests import postgresql
+from tests.client import Answer, Client
 from tests.helpers import Base
 
-from .client import Answer, Client
 from .process import Process, running, wait_until
 from .recipes import Server, gunicorn, twisted, uwsgi
 
