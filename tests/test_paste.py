@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from tests.client import asked
 from tests.helpers import Base, Word, request, words
 from tests.sockets import served
-from wsgi_session import RequestScopedSession, SessionMiddleware, on_success
+from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success, until_close
 from wsgi_session.registry import engines_of
 
 USE = "use = egg:wsgi-session"
@@ -186,10 +186,15 @@ def test_a_rule_of_the_program(load: Load, engine: Engine) -> None:
     assert words(engine) == ["PUT"]
 
 
-@pytest.mark.parametrize("lines", [(), ("commit = none",)])
-def test_the_application_commits_unless_a_rule_is_named(load: Load, lines: tuple[str, ...]) -> None:
-    """Without a rule it is as without an argument."""
-    assert load(USE, URL, *lines).commit is None
+@pytest.mark.parametrize("lines", [(), ("commit = never",)])
+def test_the_views_commit_unless_something_else_is_named(load: Load, lines: tuple[str, ...]) -> None:
+    """Where nothing is said it is as without an argument."""
+    assert load(USE, URL, *lines).commit is never
+
+
+def test_an_application_that_commits_in_its_body(load: Load) -> None:
+    """It says so."""
+    assert load(USE, URL, "commit = until_close").commit is until_close
 
 
 def test_the_key_of_the_session(load: Load, engine: Engine) -> None:

@@ -23,7 +23,7 @@ def test_slow_clients_hold_no_connection(setup: str) -> None:
 
 @pytest.mark.parametrize("setup", ["thread_local", "flask_without_a_rule"])
 def test_what_keeps_its_connection_until_it_is_read(setup: str) -> None:
-    """Five clients are enough to shut everybody else out: the documented recipe, and ``commit=None`` around Flask."""
+    """Five clients are enough to shut everybody else out: the documented recipe, and ``until_close`` around Flask."""
     load = Load(size=2 * 1024 * 1024, rate=64 * 1024, pool_timeout=0.3)
 
     with served(setup, load) as port, slow_clients(port, load) as (statuses, nearly):

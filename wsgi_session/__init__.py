@@ -2,7 +2,7 @@
 
 from .block import session_scope
 from .callbacks import on_commit
-from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success
+from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success, until_close
 from .current import current_environ, current_scope
 from .errors import (
     NoScopeError,
@@ -52,4 +52,5 @@ __all__ = [
     "retrying",
     "service_unavailable",
     "session_scope",
+    "until_close",
 ]

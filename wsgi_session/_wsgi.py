@@ -30,6 +30,14 @@ def status_code(status: str) -> int:
     raise ValueError(f"A status has to begin with three digits, such as '200 OK'; this one is {status!r}.")
 
 
+def is_error(status: Any) -> bool:
+    """Say whether a status line is one of an error, from 400 on; what is none is not."""
+    try:
+        return status_code(status) >= 400
+    except (TypeError, ValueError):
+        return False
+
+
 def content_length(headers: Headers) -> int | None:
     """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
     declared = [value.strip() for name, value in headers if name.lower() == "content-length"]

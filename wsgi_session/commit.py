@@ -44,9 +44,19 @@ def on_unsafe_success(environ: WSGIEnvironment, status: int, headers: list[tuple
 
 
 def never(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
-    """Commit nothing: the application commits for itself, before it returns.
+    """Commit nothing: the views commit, before they return.  This is the default.
 
-    What it leaves open is ended when the response is complete, and what it left uncommitted is warned about.
+    What a view leaves uncommitted is rolled back when it has returned or when its response is complete, with a warning.
+    Nothing is held back: ``start_response`` is passed through.
+    """
+    return False
+
+
+def until_close(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
+    """Commit nothing: the application commits, at any time until its response is closed.
+
+    For applications that commit while their body is sent, or in its ``close()``. Nothing is given back by itself, so a
+    response holds its connection until the client has read it: five slow clients use up a pool of five.
     """
     return False
 

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from . import _fork, _wsgi
 from ._response.request import RequestScope
 from ._response.response import stepped
-from ._response.start import UNCALLED, HeldStart
+from ._response.start import UNCALLED, HeldStart, NotedStart
 from ._scope.base import OPEN, Terms
 from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
+from .commit import never, until_close
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_application, checked_hook
@@ -41,7 +42,8 @@ class SessionMiddleware:
         registry: scoped_session[Any] | sessionmaker[Any] | Engine | URL | str,
         *,
         environ_key: str = "sqlalchemy.session",
-        commit: CommitRule | None = None,
+        commit: CommitRule = never,
+        release_reads: bool = False,
         recorder: Recorder | None = None,
     ) -> None:
         """Wrap *app*.
@@ -51,8 +53,12 @@ class SessionMiddleware:
             registry: A `RequestScopedSession`, a `scoped_session` with ``scopefunc=current_scope``, a `sessionmaker`,
                 an `Engine`, or a database URL.
             environ_key: Where the session is put in the environ.
-            commit: When to commit for the application: a rule such as `on_unsafe_success`; None for an application that
-                commits for itself, at any time until its body is closed.
+            commit: Who commits. `never`, the default: the views do, before they return. A rule such as
+                `on_unsafe_success`: the middleware does, before the first byte. `until_close`: the application does, at
+                any time until its response is closed.
+            release_reads: Whether a response that has committed nothing gives its connections back before the first
+                byte, where `Scope.release` would not be refused. For sites that stream to slow clients: the body reads
+                on in a new transaction.
             recorder: What records the requests, if they are to be recorded.
 
         Raises:
@@ -66,13 +72,7 @@ class SessionMiddleware:
             )
         if not isinstance(environ_key, str):
             raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
-        if commit is not None and not callable(commit):
-            raise TypeError(
-                f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never',"
-                " a function (environ, status, headers) -> bool, or None."
-            )
-        if commit is not None:
-            checked_hook(commit, "commit")
+        _check_commit(commit)
         if recorder is not None and not isinstance(recorder, Recorder):
             raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
         self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))
@@ -82,7 +82,15 @@ class SessionMiddleware:
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
         source = adopt(self.registry).source
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
-        self._terms = Terms(source, settles=commit is not None, key=environ_key)
+        self._holds = commit is not never and commit is not until_close
+        self._terms = Terms(
+            source,
+            settles=commit is not until_close,
+            commit=commit,
+            has_rule=self._holds,
+            key=environ_key,
+            release_reads=release_reads,
+        )
         _middlewares.add(self)
         if recorder is not None:
             recorder.watch(*engines_of(self.registry.session_factory))
@@ -93,13 +101,13 @@ class SessionMiddleware:
         # of an `__init__`: it is what most requests cost.
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
-        rule = self.commit
         terms = self._terms
         unbuilt = self._unbuilt
 
         scope = RequestScope()
         scope.environ = environ
         scope.is_untouched = True
+        scope.outcome = OPEN
         scope.outer = outer = look()
         if outer is not None:
             scope.outer = nearest_open(outer)
@@ -115,29 +123,32 @@ class SessionMiddleware:
             scope.shadowed = shadowed
             environ[terms.key] = session
 
+        start: NotedStart | HeldStart
         token = enter(scope)
         try:
-            if rule is None:
-                held = None
-                body = app(environ, start_response)
+            if self._holds:
+                start = HeldStart()
+                start.is_held = True
+                start.scope = scope
+                start.server_write = None
+                start.start_response = start_response
+                start.status = UNCALLED
+                start.written = 0
+                body = app(environ, start.hold)
             else:
-                scope.outcome = OPEN
-                held = HeldStart()
-                held.is_held = True
-                held.rule = rule
-                held.scope = scope
-                held.server_write = None
-                held.start_response = start_response
-                held.status = UNCALLED
-                held.written = 0
-                body = app(environ, held.hold)
+                start = NotedStart()
+                start.is_settled = False
+                start.scope = scope
+                start.start_response = start_response
+                start.status = UNCALLED
+                body = app(environ, start.note)
             kind = type(body)
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
-                if held is not None:
-                    held.let_go(body)
+                if self._holds or not scope.is_untouched:
+                    start.let_go(body)
                 end(scope)
                 return body
-            return stepped(body, scope, held, shadowed is not session)
+            return stepped(body, scope, start, shadowed is not session)
         except BaseException as error:
             end(scope, error)
             raise
@@ -169,6 +180,25 @@ class SessionMiddleware:
         """Dispose of the engine, if it was made for this middleware, from a URL."""
         if self._own_engine is not None:
             self._own_engine.dispose()
+
+
+def _check_commit(commit: Any) -> None:
+    """Refuse what says nothing of commits.
+
+    Raises:
+        TypeError: If *commit* is no rule.
+    """
+    if commit is None:
+        raise TypeError(
+            "commit=None says nothing. Leave it out if the views commit before they return ('never', the default), or"
+            " write 'commit=until_close' if the application commits in its body or later."
+        )
+    if not callable(commit):
+        raise TypeError(
+            f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never', 'until_close' or a function"
+            " (environ, status, headers) -> bool."
+        )
+    checked_hook(commit, "commit")
 
 
 def _registry(given: Any) -> scoped_session[Any]:

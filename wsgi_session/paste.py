@@ -3,8 +3,8 @@
 ==================  =====================================================================================
 ``sqlalchemy.url``  the database; its siblings (``sqlalchemy.pool_size``) are arguments of `create_engine`
 ``registry``        instead: ``package.module:Session``, anything that `SessionMiddleware` takes
-``commit``          ``on_unsafe_success``, ``on_success``, ``never``, ``none`` (if nothing is said) or a
-                    rule of your own, ``package.module:rule``
+``commit``          ``on_unsafe_success``, ``on_success``, ``never`` (if nothing is said), ``until_close`` or
+                    a rule of your own, ``package.module:rule``
 ``environ_key``     where the session is put in the environ
 ==================  =====================================================================================
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, engine_from_config
 
-from .commit import never, on_success, on_unsafe_success
+from .commit import never, on_success, on_unsafe_success, until_close
 from .middleware import SessionMiddleware
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ __all__ = ["filter_app_factory", "filter_factory"]
 _PREFIX = "sqlalchemy."
 _URL = "sqlalchemy.url"
 _KNOWN = (_URL, "registry", "commit", "environ_key")
-_RULES: dict[str, CommitRule | None] = {
+_RULES: dict[str, CommitRule] = {
     "on_unsafe_success": on_unsafe_success,
     "on_success": on_success,
     "never": never,
-    "none": None,
+    "until_close": until_close,
 }
 
 
@@ -77,7 +77,7 @@ def filter_app_factory(app: WSGIApplication, global_conf: Mapping[str, str], /, 
     """
     _check_shared(global_conf, settings)
     _check(settings)
-    commit = settings.get("commit", "none")
+    commit = settings.get("commit", "never")
     options: dict[str, Any] = {
         "commit": _RULES[commit] if commit in _RULES else _named("commit", commit),
         "environ_key": settings.get("environ_key", "sqlalchemy.session"),

@@ -25,6 +25,7 @@ from wsgi_session import (
     never,
     on_success,
     session_scope,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -32,7 +33,7 @@ KEY = "sqlalchemy.session"
 T = TypeVar("T")
 
 
-@pytest.mark.parametrize("commit", [None, on_success, never])
+@pytest.mark.parametrize("commit", [until_close, on_success, never])
 def test_every_way_of_asking_returns_the_same_object(Session: Any, commit: Any) -> None:
     """Environ, registry call and proxy are one session: in the handler, in ``next()``, in ``close()``."""
     seen: list[object] = []

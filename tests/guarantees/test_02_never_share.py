@@ -19,6 +19,7 @@ from wsgi_session import (
     never,
     on_success,
     session_scope,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -51,7 +52,7 @@ def each_its_own(seen: list[tuple[str, Any]], requests: int) -> bool:
     return len(set(seen)) == requests == len({session for _, session in seen})
 
 
-@pytest.mark.parametrize("commit", [None, on_success, never])
+@pytest.mark.parametrize("commit", [until_close, on_success, never])
 def test_not_when_bodies_interleave(Session: Any, commit: Any) -> None:
     """Two bodies whose steps alternate on one thread, in one context, each have their own session at every step."""
     seen: list[tuple[str, Any]] = []

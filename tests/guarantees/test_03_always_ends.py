@@ -21,10 +21,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from tests.helpers import Exchange, add_words, all_words, answer, is_clean, new_environ, request, words
-from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success
+from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success, until_close
 
 KEY = "sqlalchemy.session"
-RULES = pytest.mark.parametrize("commit", [None, on_success, never])
+RULES = pytest.mark.parametrize("commit", [until_close, on_success, never])
 
 
 class WorkerTimeoutError(BaseException):
@@ -133,7 +133,7 @@ EXITS = [exhausted, closed_at_once, closed_half_way, closed_twice, closed_elsewh
 def test_every_exit(Session: Any, engine: Engine, leave: Any, make_body: Any, caplog: Any) -> None:
     """However a server leaves a body, fifty times on a pool of one: one end, a clean connection, nothing in the log."""
     ends: list[Any] = []
-    app = SessionMiddleware(app_with(make_body), Session)
+    app = SessionMiddleware(app_with(make_body), Session, commit=until_close)
     app.on_request_end(ends.append)
     gc.collect()
     gc.disable()
@@ -218,7 +218,7 @@ def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, e
     gc.collect()
     gc.disable()
     try:
-        for is_late, commit in itertools.product((False, True), (None, on_success, never)):
+        for is_late, commit in itertools.product((False, True), (until_close, on_success, never)):
 
             def app(environ: Any, start_response: Any, is_late: bool = is_late) -> Any:
                 environ[KEY].execute(text("SELECT 1"))
@@ -593,7 +593,7 @@ def test_no_foreign_close_is_called_by_a_collection(Session: Any) -> None:
             closed.append("generator")
 
     for make_body in (Body, body):
-        exchange = Exchange(SessionMiddleware(app_with(make_body), Session))
+        exchange = Exchange(SessionMiddleware(app_with(make_body), Session, commit=until_close))
         exchange.step()
         with pytest.warns(ResourceWarning):
             exchange.drop()
@@ -623,7 +623,7 @@ def test_a_dropped_generator_that_fails_ends_all_the_same(Session: Any, engine: 
 def test_start_response_never_called(Session: Any, engine: Engine) -> None:
     """The server's own error is the caller's; the scope has ended, under a rule, too."""
     ends: list[Any] = []
-    for commit in (None, on_success):
+    for commit in (never, until_close, on_success):
         for make_body in (Chunks, generator, lambda session: [b"x"]):
 
             def app(environ: Any, start_response: Any, make_body: Any = make_body) -> Any:
@@ -634,7 +634,7 @@ def test_start_response_never_called(Session: Any, engine: Engine) -> None:
             wrapped.on_request_end(ends.append)
             with pytest.raises(AssertionError, match="before start_response"):
                 request(wrapped)
-    assert len(ends) == 6
+    assert len(ends) == 9
     assert is_clean(engine)
     assert words(engine) == []
 

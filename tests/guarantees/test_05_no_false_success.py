@@ -38,6 +38,7 @@ from wsgi_session import (
     never,
     on_success,
     on_unsafe_success,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -321,13 +322,13 @@ def test_doom_that_comes_too_late(Session: Any) -> None:
         return body()
 
     request(SessionMiddleware(app, Session, commit=on_success))
-    request(SessionMiddleware(app, Session))
+    request(SessionMiddleware(app, Session, commit=until_close))
 
     assert "settled" in errors[0]
     assert "commits nothing" in errors[1]
 
 
-@pytest.mark.parametrize("commit", [None, on_success])
+@pytest.mark.parametrize("commit", [never, until_close, on_success])
 def test_doom_of_a_scope_that_has_ended(Session: Any, commit: Any) -> None:
     """It is too late, with a rule or without: there is nothing left to roll back."""
     scopes: list[Any] = []
@@ -463,7 +464,7 @@ def test_a_server_without_write(Session: Any) -> None:
 @pytest.mark.parametrize(
     ("rule", "method", "is_kept"),
     [
-        (None, "GET", True),
+        (until_close, "GET", True),
         (never, "POST", True),
         (on_unsafe_success, "GET", True),
         (on_unsafe_success, "POST", False),
@@ -694,8 +695,8 @@ def writes_and_answers(environ: Any, start_response: Any) -> Any:
     ],
 )
 def test_acknowledged_writes_are_never_lost(app: Any, Session: Any, engine: Engine) -> None:
-    """Without a rule the transaction is the application's until the end, also after a complete Content-Length."""
-    exchange = request(SessionMiddleware(app, Session))
+    """Under `until_close` the transaction is the application's until the end, also after a complete Content-Length."""
+    exchange = request(SessionMiddleware(app, Session, commit=until_close))
 
     assert (exchange.status, exchange.body) == ("200 OK", b"body")
     assert ("Content-Length", "4") in exchange.headers

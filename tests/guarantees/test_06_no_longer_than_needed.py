@@ -22,6 +22,7 @@ from wsgi_session import (
     on_success,
     on_unsafe_success,
     session_scope,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -40,14 +41,14 @@ def test_a_request_that_does_not_touch_its_session(Session: Any, engine: Engine)
         answer(start_response)
         return [b""] if environ["PATH_INFO"] == "/" else iter([b"x"])
 
-    for commit in (None, on_success, never):
+    for commit in (until_close, on_success, never):
         for path in ("/", "/stream"):
             request(SessionMiddleware(app, Session, commit=commit), path=path)
 
     assert built == []
 
 
-@pytest.mark.parametrize("commit", [None, on_success, never])
+@pytest.mark.parametrize("commit", [until_close, on_success, never])
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_a_list_gives_the_connection_back_on_return(kind: Any, commit: Any, Session: Any, engine: Engine) -> None:
     """For exactly a list or tuple, the scope ends on return: no code of the application is left to run."""
@@ -66,7 +67,7 @@ def test_a_list_gives_the_connection_back_on_return(kind: Any, commit: Any, Sess
     assert is_clean(engine)
 
 
-@pytest.mark.parametrize("commit", [None, on_success, never])
+@pytest.mark.parametrize("commit", [until_close, on_success, never])
 def test_a_file_gives_the_connection_back_on_return(commit: Any, Session: Any, engine: Engine, tmp_path: Path) -> None:
     """For the server's file wrapper around a real file, too; around anything else it may still read the session."""
     path = tmp_path / "file"
@@ -131,9 +132,9 @@ def test_a_complete_content_length_gives_the_connection_back(rule: Any, Session:
     exchange.read().close()
 
 
-def test_without_a_rule_it_does_not(Session: Any, engine: Engine) -> None:
-    """Without a rule the transaction is the application's own until the end."""
-    exchange = Exchange(SessionMiddleware(streaming(("Content-Length", "3")), Session)).read()
+def test_until_close_it_does_not(Session: Any, engine: Engine) -> None:
+    """Under `until_close` the transaction is the application's own until the end."""
+    exchange = Exchange(SessionMiddleware(streaming(("Content-Length", "3")), Session, commit=until_close)).read()
 
     assert engine.pool.checkedout() == 1  # type: ignore[attr-defined]
     exchange.close()
@@ -178,7 +179,7 @@ def test_what_was_written_counts(Session: Any, engine: Engine) -> None:
         write(b"xx")
         return iter([b"x"])
 
-    exchange = Exchange(SessionMiddleware(app, Session, commit=never))
+    exchange = Exchange(SessionMiddleware(app, Session, commit=on_unsafe_success))
     exchange.step()
 
     assert is_clean(engine)

@@ -11,10 +11,10 @@ from wsgiref.util import FileWrapper
 import pytest
 
 from tests.helpers import Exchange, all_words, answer, both_ways, new_environ, request
-from wsgi_session import SessionMiddleware, never, on_success
+from wsgi_session import SessionMiddleware, never, on_success, until_close
 
 KEY = "sqlalchemy.session"
-RULES = pytest.mark.parametrize("commit", [None, on_success, never])
+RULES = pytest.mark.parametrize("commit", [until_close, on_success, never])
 
 
 @RULES
@@ -158,21 +158,23 @@ def test_a_chunk_before_start_response_is_the_servers_to_complain_about(commit: 
         request(SessionMiddleware(app, Session, commit=commit))
 
 
-def test_without_a_rule_start_response_is_passed_straight_on(Session: Any) -> None:
-    """The application gets the server's own callable, and nothing is held back."""
+@pytest.mark.parametrize("commit", [never, until_close])
+def test_without_a_rule_nothing_is_held_back(commit: Any, Session: Any) -> None:
+    """The server's ``start_response`` is called when the application calls it; its ``write()`` is the server's, too."""
     seen: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
-        seen.append(start_response)
-        start_response("200 OK", [])
+        seen.append(start_response("200 OK", []))
+        seen.append("returned")
         return [b""]
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
-        return None
+        seen.append(status)
+        return print
 
-    SessionMiddleware(app, Session)(new_environ(), start_response)
+    SessionMiddleware(app, Session, commit=commit)(new_environ(), start_response)
 
-    assert seen == [start_response]
+    assert seen == ["200 OK", print, "returned"]
 
 
 @RULES

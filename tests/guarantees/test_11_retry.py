@@ -33,6 +33,7 @@ from wsgi_session import (
     retrying,
     service_unavailable,
     session_scope,
+    until_close,
 )
 from wsgi_session.retry._policy import Policy
 
@@ -159,8 +160,8 @@ PLACES = [
     (commits_in_a_generator, "read", on_success),
     (commits_after_empty_chunks, "read", on_success),
     (commits_itself, "read", never),
-    (commits_itself, "read", None),
-    (commits_itself_in_its_body, "read", None),
+    (commits_itself, "read", until_close),
+    (commits_itself_in_its_body, "read", until_close),
 ]
 
 
@@ -225,7 +226,7 @@ def test_not_after_a_chunk(Session: Any, engine: Engine, lock: Lock) -> None:
         add_words(environ[KEY], "ada")
         environ[KEY].flush()
 
-    exchange = Exchange(wrapped(app, Session, told, commit=None), "POST")
+    exchange = Exchange(wrapped(app, Session, told, commit=until_close), "POST")
     assert exchange.step() == b"sent"
     with pytest.raises(OperationalError):
         exchange.step()
@@ -246,7 +247,7 @@ def test_not_after_write(Session: Any, engine: Engine, lock: Lock, caplog: Any) 
 
     exchange = None
     with pytest.raises(OperationalError):
-        exchange = Exchange(wrapped(app, Session, told, commit=None), "POST")
+        exchange = Exchange(wrapped(app, Session, told, commit=until_close), "POST")
 
     assert exchange is None
     assert [failed.obstacle for failed in told] == ["some of the response was sent"]
@@ -395,7 +396,7 @@ def test_not_after_a_commit_in_the_end(framework: Any, where: str, Session: Any,
         return Body(environ)
 
     with pytest.raises(Exception, match="locked"):
-        request(wrapped(app, Session, told, commit=None), "POST")
+        request(wrapped(app, Session, told, commit=until_close), "POST")
 
     assert words(engine) == ["audited"]
 
@@ -518,7 +519,7 @@ def test_not_for_a_base_exception(where: str, Session: Any, engine: Engine, lock
         return body()
 
     with pytest.raises(Timeout):
-        request(wrapped(app, Session, Told(lock), commit=None), "POST")
+        request(wrapped(app, Session, Told(lock), commit=until_close), "POST")
 
     assert is_clean(engine)
 
@@ -613,7 +614,7 @@ def test_the_body_that_is_thrown_away_is_closed(Session: Any, engine: Engine, lo
         answer(start_response)
         return Body(environ)
 
-    exchange = Exchange(wrapped(app, Session, Told(lock, after=2), commit=None), "POST")
+    exchange = Exchange(wrapped(app, Session, Told(lock, after=2), commit=until_close), "POST")
     assert closed == [0, 1]
     assert exchange.read().body == b"done"
     exchange.close()
@@ -743,7 +744,7 @@ def test_a_client_that_leaves(Session: Any, engine: Engine, lock: Lock) -> None:
             all_words(environ[KEY])
             yield str(word).encode()
 
-    exchange = Exchange(wrapped(app, Session, Told(lock), commit=None))
+    exchange = Exchange(wrapped(app, Session, Told(lock), commit=until_close))
     assert not is_clean_now(engine)
     exchange.close()
 

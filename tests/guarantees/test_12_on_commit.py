@@ -23,6 +23,7 @@ from wsgi_session import (
     on_success,
     on_unsafe_success,
     session_scope,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -257,7 +258,7 @@ def test_a_commit_that_fails_drops_them(session: Any, engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("commit", "method", "fails"),
     [
-        (None, "POST", ""),
+        (until_close, "POST", ""),
         (never, "POST", ""),
         (on_unsafe_success, "GET", ""),
         (on_success, "POST", "raises"),

@@ -36,13 +36,14 @@ from wsgi_session import (
     on_success,
     on_unsafe_success,
     session_scope,
+    until_close,
 )
 from wsgi_session._response import request as request_module
 
 KEY = "sqlalchemy.session"
 
 
-@pytest.mark.parametrize("commit", [None, on_success])
+@pytest.mark.parametrize("commit", [never, until_close, on_success])
 def test_an_error_while_rows_are_fetched_ends_no_transaction(commit: Any, Session: Any, engine: Engine) -> None:
     """5: what was written before a fetch that failed, and was handled, is committed as SQLAlchemy says."""
 
@@ -51,7 +52,7 @@ def test_an_error_while_rows_are_fetched_ends_no_transaction(commit: Any, Sessio
         Session.flush()
         with pytest.raises(OperationalError):
             Session.execute(text("SELECT CAST(x'ff' AS TEXT)")).all()
-        if commit is None:
+        if commit is not on_success:
             Session.commit()
         answer(start_response)
         return [b""]
@@ -205,7 +206,7 @@ def test_a_session_class_that_begins_in_its_init(engine: Engine) -> None:
     assert words(engine) == ["good"]
 
 
-@pytest.mark.parametrize("commit", [None, on_success])
+@pytest.mark.parametrize("commit", [never, until_close, on_success])
 def test_exc_info_by_its_name(commit: Any, Session: Any) -> None:
     """7: what most servers take, a ``start_response`` that is called with names, is taken here, too."""
 

@@ -28,6 +28,7 @@ from wsgi_session import (
     never,
     on_success,
     session_scope,
+    until_close,
 )
 
 KEY = "sqlalchemy.session"
@@ -67,7 +68,7 @@ class Life(RuleBasedStateMachine):
         self.number = 0
         self.under_way: list[Request] = []
         self.apps = {}
-        for commit in (None, on_success, never):
+        for commit in (until_close, on_success, never):
             self.apps[commit] = SessionMiddleware(self.app, self.Session, commit=commit)
             self.apps[commit].on_request_end(self.ended.append)
 

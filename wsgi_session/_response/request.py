@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi, callbacks
 from .._log import log
-from .._scope.base import COMMITTED, DOOMED, UNCOMMITTED, BaseScope
+from .._scope.base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, UNCOMMITTED, BaseScope
 from .._scope.end import end
 from .._scope.look import enter, leave, look
 from .._scope.outcome import commit, roll_back
+from ..commit import until_close
 from .start import UNCALLED
 
 if TYPE_CHECKING:
     from contextvars import Token
     from wsgiref.types import WSGIEnvironment
 
-    from .start import HeldStart
+    from ..scope import State
+    from .start import Start
 
 
 class RequestScope(BaseScope):
@@ -69,39 +71,54 @@ class RequestScope(BaseScope):
         """Put back what the environ held before."""
         self.environ[self.terms.key] = self.shadowed
 
-    def settle(self, held: HeldStart) -> None:
-        """Decide the outcome of a response, and carry it out.
+    def settle(self, start: Start) -> None:
+        """Decide the outcome of a response, and carry it out; only once.
 
         Without a commit, a body keeps its transactions until they are finished.
 
         Args:
-            held: The ``start_response``, as far as the application has called it, and the rule.
+            start: What the application has called its ``start_response`` with.
 
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
-        status = held.status
-        if status is UNCALLED or held.exc_info is not None or self.outcome is DOOMED:
-            roll_back(self)
-            return
         try:
-            code = _wsgi.status_code(status)
-            rule = held.rule
-            is_success = rule(self.environ, code, held.headers)
+            outcome = self._outcome_of(start)
         except BaseException as error:
             roll_back(self, error)
             raise
-        if self.outcome is DOOMED:  # by the rule
+        if outcome is ROLLED_BACK:
+            self.fail()
+        if self.terms.commit is until_close:
+            return
+        if outcome is ROLLED_BACK:
             roll_back(self)
-        elif is_success:
-            if self.is_untouched:
-                self.outcome = COMMITTED
-            else:
-                callbacks.log_errors(commit(self))
-        elif code >= 400:
-            roll_back(self)
+        elif outcome is UNCOMMITTED or self.is_untouched:
+            self.outcome = outcome
         else:
-            self.outcome = UNCOMMITTED
+            callbacks.log_errors(commit(self))
+
+    def _outcome_of(self, start: Start) -> State:
+        """Say what is to become of a response: COMMITTED, ROLLED_BACK, or neither of them, UNCOMMITTED."""
+        status, rule = start.status, self.terms.commit
+        if status is UNCALLED or self.outcome is DOOMED:
+            return ROLLED_BACK
+        if not self.terms.has_rule:
+            return ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
+        code = _wsgi.status_code(status)
+        is_success = rule(self.environ, code, start.headers)
+        if self.outcome is DOOMED:  # by the rule
+            return ROLLED_BACK
+        if is_success:
+            return COMMITTED
+        return ROLLED_BACK if code >= 400 else UNCOMMITTED
+
+    def fail(self) -> None:
+        """Note that the response has failed: nothing of it is to be committed, and what it loses is no loss."""
+        self.touch()
+        self.may_warn = False
+        if self.outcome is OPEN and self.terms.settles:
+            self.outcome = DOOMED
 
     def steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield the chunks, each taken with this scope, or what it was in the step before, as the current one.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
     from .request import RequestScope
-    from .start import HeldStart
+    from .start import Start
 
 
 class Response:
@@ -97,7 +97,7 @@ _OWN_REFERENCES = _references(SimpleNamespace(steps=object())) or None
 """Where nobody else holds them; the number is another one in other versions of Python."""
 
 
-def stepped(body: Iterable[bytes], scope: RequestScope, held: HeldStart | None, is_shadowing: bool) -> Iterable[bytes]:
+def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowing: bool) -> Iterable[bytes]:
     """Return what the server gets for a *body* in which code of the application may still run.
 
     In one function with plain stores, for every such response runs them.
@@ -105,18 +105,18 @@ def stepped(body: Iterable[bytes], scope: RequestScope, held: HeldStart | None, 
     Args:
         body: What the application returned, in the step that ends now.
         scope: Of the request.
-        held: Its ``start_response``, under a rule.
+        start: Its ``start_response``.
         is_shadowing: Whether the request shares its environ with another one.
     """
     is_generator = type(body) is GeneratorType
     is_iterable = is_generator or _wsgi.is_iterable(body)
-    if held is not None and (held.status is not UNCALLED or not is_iterable):
-        held.let_go(body)
+    if start.status is not UNCALLED or not is_iterable:
+        start.let_go(body)
     if not is_iterable:
         _end_when_collected(body, scope)
         return body
     scope.body = body
-    scope.chunks = body if held is None else settled_chunks(body, scope, held)
+    scope.chunks = settled_chunks(body, scope, start)
     scope.current = look()
     scope.is_closing = scope.is_handing_over = False
     scope.is_shadowing = is_shadowing

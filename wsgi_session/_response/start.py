@@ -1,4 +1,4 @@
-"""A ``start_response`` that is held back, until the outcome has been carried out."""
+"""The ``start_response`` that an application is given: one that is noted, or one that is held back."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from wsgiref.types import StartResponse
 
-    from ..commit import CommitRule
-
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
     Write = Callable[[bytes], object]
 
@@ -22,11 +20,77 @@ UNCALLED: Any = object()
 """In place of a status that the application has not given yet; it may give anything, also None."""
 
 
-class Settling(Protocol):
-    """A scope whose outcome has to be settled before the headers go."""
+class Start(Protocol):
+    """What an application has called its ``start_response`` with, so far."""
 
-    def settle(self, held: HeldStart) -> None:
-        """Decide the outcome, by what the application has called *held* with, and carry it out."""
+    headers: _wsgi.Headers
+    status: Any
+    """`UNCALLED`, and there are no headers, until it is called."""
+
+    @property
+    def missing(self) -> int | None:
+        """The declared length of the body in bytes, less what was written, if it can be relied on."""
+        ...
+
+    def let_go(self, body: object = None, /) -> None:
+        """Have the outcome settled by it, once, before the headers go if they are held.
+
+        Args:
+            body: What is thrown away if that fails, and so is closed (PEP 3333).
+
+        Raises:
+            Exception: What the rule or COMMIT raised; nothing has been sent then.
+        """
+
+
+class Settling(Protocol):
+    """A scope whose outcome is settled by what its application has called ``start_response`` with."""
+
+    def settle(self, start: Start) -> None:
+        """Decide the outcome, and carry it out."""
+
+    def fail(self) -> None:
+        """Note that the response has failed."""
+
+
+class NotedStart:
+    """A ``start_response`` whose call is passed through, and noted.  Lives while the application refers to it.
+
+    The application is given its `note`. `SessionMiddleware` makes one by plain stores.
+    """
+
+    __slots__ = ("headers", "is_settled", "scope", "start_response", "status")
+
+    headers: _wsgi.Headers
+    status: Any
+
+    is_settled: bool
+    """Whether the outcome of *scope* has been settled by it."""
+
+    scope: Settling
+
+    start_response: StartResponse
+    """The server's."""
+
+    def note(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None) -> Write:
+        """Take what the application wants to be sent, and pass it on: its ``start_response`` (PEP 3333)."""
+        self.status = status
+        self.headers = headers
+        if exc_info is None:
+            return self.start_response(status, headers)
+        self.scope.fail()
+        return self.start_response(status, headers, exc_info)
+
+    @property
+    def missing(self) -> int | None:
+        """The declared length of the body in bytes; what was written is not known."""
+        return _wsgi.content_length(self.headers)
+
+    def let_go(self, _body: object = None, /) -> None:
+        """Have the outcome settled."""
+        if not self.is_settled:
+            self.is_settled = True
+            self.scope.settle(self)
 
 
 class HeldStart:
@@ -40,7 +104,6 @@ class HeldStart:
         "exc_info",
         "headers",
         "is_held",
-        "rule",
         "scope",
         "server_write",
         "start_response",
@@ -50,14 +113,11 @@ class HeldStart:
 
     exc_info: ExcInfo | None
     headers: _wsgi.Headers
-    status: str
+    status: Any
     """What the application has called `hold` with, the last time; before, `UNCALLED`, and the others are not set."""
 
     is_held: bool
     """Whether it has not been let go yet."""
-
-    rule: CommitRule
-    """Asked once, to settle *scope*."""
 
     scope: Settling | None
     """What to settle before the headers go, if anything."""
@@ -80,6 +140,8 @@ class HeldStart:
         self.status = status
         self.headers = headers
         self.exc_info = exc_info
+        if exc_info is not None and self.scope is not None:
+            self.scope.fail()
         return self
 
     @property
@@ -104,7 +166,7 @@ class HeldStart:
         self.server_write(data)
         self.written += len(data)
 
-    def let_go(self, body: object = None) -> None:
+    def let_go(self, body: object = None, /) -> None:
         """Settle the outcome, and let the headers go, if they are still held.
 
         Args:
@@ -137,6 +199,7 @@ class HeldStart:
         if exc_info is None:
             return start_response(status, headers)
         if self.scope is not None:
+            self.scope.fail()
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
         return start_response(status, headers, exc_info)
 

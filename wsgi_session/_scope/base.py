@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _fork, _wsgi, callbacks
 from .._session import lazy, transaction
+from ..commit import never
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
 from ..scope import EndHook, H, Scope, State, checked_hook
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
     from sqlalchemy.orm import Session
+
+    from ..commit import CommitRule
 
 S = TypeVar("S", bound="Session")
 
@@ -30,7 +33,16 @@ class Terms:
     """Of the registry that the scopes are opened for."""
 
     settles: bool
-    """Whether anything is ever committed for the application."""
+    """Whether there is an outcome that is settled before the end."""
+
+    commit: CommitRule = never
+    """What the middleware was told of commits."""
+
+    has_rule: bool = False
+    """Whether that is a rule, and so anything is committed for the application."""
+
+    release_reads: bool = False
+    """Whether what has only read gives its connections back before the first byte."""
 
     generation: int = field(default_factory=lambda: _fork.generation)
     """Of the process that the scopes are open in: they are ended in a child."""
@@ -80,7 +92,7 @@ class BaseScope(Scope):
     """The sessions of other registries, and those that were replaced, each with what has made it."""
 
     outcome: State
-    """What has been settled so far; not set where nothing ever is."""
+    """What has been settled so far."""
 
     outer: BaseScope | None
     """The nearest scope that had not ended when this one was opened."""
@@ -96,7 +108,7 @@ class BaseScope(Scope):
     @property
     def state(self) -> State:
         """What has become of this scope."""
-        return ENDED if self.is_ended else getattr(self, "outcome", OPEN)
+        return ENDED if self.is_ended else self.outcome
 
     @property
     def is_ended(self) -> bool:
@@ -125,6 +137,7 @@ class BaseScope(Scope):
             raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
         if self.state not in (OPEN, DOOMED):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
+        self.touch()
         self.outcome = DOOMED
 
     def release(self) -> None:
@@ -157,7 +170,7 @@ class BaseScope(Scope):
         """Make room for more than an unbuilt session."""
         if self.is_untouched:
             self.hooks = self.terms.hooks
-            self.may_warn = self.terms.settles and self.environ is not None
+            self.may_warn = self.environ is not None
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between
 

@@ -92,7 +92,7 @@ def refuse_open_block(session: Session, scope: object) -> None:
     if is_open_block(session):
         raise OpenTransactionError(
             f"{scope!r}: {session!r} is still inside a 'session.begin()' block, which a commit rule cannot commit."
-            " End the block before the first chunk of the body, or use 'commit=None'."
+            " End the block before the first chunk of the body, or use 'commit=until_close'."
         )
 
 
