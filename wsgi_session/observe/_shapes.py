@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Hashable
 from typing import NamedTuple
+
+from ._lexer import ELLIPSIS, without_values
 
 ENDINGS = frozenset({"commit", "rollback"})
 """The kinds of what ends a transaction, or a savepoint."""
@@ -18,68 +20,100 @@ HARMLESS = BOOKKEEPING | {"explain", "select", "table", "values"}
 WRITES = frozenset({"delete", "insert", "merge", "replace", "update"})
 """The kinds of statements that are sure to write rows."""
 
+MAX_LENGTH = 4000
+"""The characters that are kept of a text."""
+
+_MAX_SHAPES = 1024
+_MAX_KIND = 20
+
 
 class Shape(NamedTuple):
     """What statements have in common that differ in their values alone."""
 
     sql: str
-    """The text, with ``?`` for every value and parameter."""
+    """The text, with ``?`` for every value and parameter; a long one ends with an ellipsis."""
 
     kind: str
-    """Its first word in lower case, such as ``"select"``; for a ``WITH`` the first one that writes, or ``"select"``."""
+    """Its first word in lower case, such as ``"select"``; for a ``WITH`` the first one that writes, or ``"select"``.
+
+    That of a ``WITH`` that cannot be read to its end is ``"with"``.
+    """
 
 
-_VALUES = r"""
-    /\*.*?(?:\*/|$) | --[^\n]*                      # comments, which may have anything in them
-  | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)           # PostgreSQL's dollar quotes
-  | [eE]'(?:[^'\\]|\\.|'')*(?:'|$)                  # its strings with escapes
-  | %(strings)s
-  | %%\(\w+\)s | %%s | (?<![:\w]):\w+ | \$\d+       # parameters
-  | \b\d[\w.]*\b | \?                               # numbers
-"""
-_STANDARD = r"\b[nNxXbB]?'(?:[^']|'')*(?:'|$) | '(?:[^']|'')*(?:'|$)"
-_OF_MYSQL = r"'(?:[^'\\]|\\.|'')*(?:'|$) | \"(?:[^\"\\]|\\.|\"\")*(?:\"|$) | \#[^\n]*"
-
-
-def _compiled(strings: str) -> re.Pattern[str]:
-    return re.compile(_VALUES % {"strings": strings}, re.VERBOSE | re.DOTALL)
-
-
-_standard, _of_mysql = _compiled(_STANDARD), _compiled(_OF_MYSQL)
-_list = re.compile(r"\bIN \(\s*\?(?:::[\w ]+)?(?:\s*,\s*\?(?:::[\w ]+)?)*\s*\)", re.IGNORECASE)
-_page = re.compile(r"\bORDER BY\b.*\b(?:LIMIT|FETCH)\b", re.IGNORECASE)
-_space = re.compile(r"\s+")
-_word = re.compile(r"[A-Za-z]+")
+_order = re.compile(r"\bORDER BY\b", re.IGNORECASE)
+_limit = re.compile(r"\b(?:LIMIT|FETCH)\b", re.IGNORECASE)
+_word = re.compile(r"[^A-Za-z\"`\[/]*([A-Za-z]+)")
 _write = re.compile(
-    r"""(?<!\bFOR\ )(?<!\bKEY\ )                       # not a lock: FOR UPDATE, FOR NO KEY UPDATE
-        (?<![."`])\b(INSERT|UPDATE|DELETE|MERGE)\b     # nor the name of a column
+    r"""\"[^\"]*\" | `[^`]*` | \[[^\]]*\]              # a name
+      | (?<!\bFOR\ )(?<!\bKEY\ )                       # not a lock: FOR UPDATE, FOR NO KEY UPDATE
+        (?<!\.)\b(INSERT|UPDATE|DELETE|MERGE|REPLACE(?=\ INTO\b))\b     # nor the name of a column
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_words_as_values = {
+    kind: re.compile(pattern, re.IGNORECASE)
+    for kind, pattern in {
+        "alter": r"(.* SET \S+ (?:=|TO\b) ?|.*\bIDENTIFIED BY ).*",
+        "create": r"(.*\bIDENTIFIED BY ).*",
+        "exec": r"(EXEC \S+ ).*",
+        "execute": r"(EXECUTE \S+ ).*",
+        "grant": r"(.*\bIDENTIFIED BY ).*",
+        "pragma": r"(.*?(?:=|\() ?).*",
+        "release": r"(RELEASE (?:SAVEPOINT )?).*",
+        "rollback": r"(ROLLBACK (?:TRAN(?:SACTION)?|(?:\w+ )?TO(?: SAVEPOINT)?) ).*",
+        "save": r"(SAVE TRAN(?:SACTION)? ).*",
+        "savepoint": r"(SAVEPOINT ).*",
+        "set": r"(.*?(?:=|\bTO\b) ?).*",
+    }.items()
+}
+"""Up to where a statement is shown in which a word without quotes may be a value, or the name of a savepoint."""
+
+_shapes: dict[Hashable, Shape] = {}
+"""By hashes of statements, for these may be long, and by themselves, so that equal ones are one."""
 
 
-@lru_cache(maxsize=1024)
 def shape_of(statement: str, dialect: str) -> Shape:
     """Return the shape of a *statement* that was written for a *dialect*, by the name of that."""
-    values = _of_mysql if dialect in ("mysql", "mariadb") else _standard
-    sql = _space.sub(" ", values.sub(_without_value, statement)).strip()
-    sql = _list.sub("IN (...)", sql)
-    return Shape(sql, _kind(sql))
+    key = hash(statement), len(statement), dialect
+    shape = _shapes.get(key)
+    return _remembered(key, _shape(statement, dialect)) if shape is None else shape
 
 
 def is_list_or_page(sql: str) -> bool:
     """Say whether a shape reads many rows by a list of keys, or one page after another."""
-    return "IN (...)" in sql or _page.search(sql) is not None
+    if "IN (...)" in sql:
+        return True
+    order = _order.search(sql)
+    return order is not None and _limit.search(sql, order.end()) is not None
 
 
-def _without_value(found: re.Match[str]) -> str:
-    return " " if found[0].startswith(("/*", "--", "#")) else "?"
+def forget_shapes() -> None:
+    """Give back what the shapes of earlier statements take."""
+    _shapes.clear()
+
+
+def _remembered(key: Hashable, shape: Shape) -> Shape:
+    if len(_shapes) >= _MAX_SHAPES:
+        _shapes.clear()
+    shape = _shapes.setdefault(shape, shape)
+    return _shapes.setdefault(key, shape)
+
+
+def _shape(statement: str, dialect: str) -> Shape:
+    sql = without_values(statement, dialect, MAX_LENGTH)
+    kind = _kind(sql)
+    if kind == "with" and sql.endswith(ELLIPSIS):  # what it writes may come late
+        kind = _kind(without_values(statement, dialect))
+    words = _words_as_values.get(kind)
+    return Shape(words.sub(r"\1?", sql) if words else sql, kind)
 
 
 def _kind(sql: str) -> str:
-    word = _word.search(sql)
-    kind = word[0].lower() if word else ""
+    word = _word.match(sql)
+    kind = word[1].lower()[:_MAX_KIND] if word else ""
     if kind != "with":
         return kind
-    write = _write.search(sql)
-    return write[1].lower() if write else "select"
+    write = next((found[1] for found in _write.finditer(sql) if found[1]), None)
+    if write is None:
+        return kind if sql.endswith(ELLIPSIS) else "select"
+    return write.lower()
