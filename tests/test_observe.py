@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from wsgi_session import (
     on_success,
     session_scope,
 )
-from wsgi_session.observe import FindingKind, PoolGauges, Recorder, RequestRecord
+from wsgi_session.observe import FindingKind, PoolGauges, Recorder, RequestRecord, _shapes
 
 KEY = "sqlalchemy.session"
 SELECT = text("SELECT 1")
@@ -566,6 +566,78 @@ def test_memory_is_bounded(engine: Engine) -> None:
     assert (len(record.statements), record.statement_count, record.rollbacks) == (3, 60, 60)
     assert (len(record.connections), len(record.errors)) == (3, 20)
     assert record.is_truncated
+
+
+def test_what_a_client_makes_long_is_cut(engine: Engine, recorder: Recorder) -> None:
+    """Of a long method and a long path the beginnings are kept, wherever a request is named."""
+    app = SessionMiddleware(streams, engine, recorder=recorder)  # type: ignore[arg-type]
+    exchange = Exchange(app, "PUT" * 1000, "/words" * 10_000)
+    exchange.step()
+    (live,) = recorder.live()
+    holders = recorder.holders()
+    exchange.close()
+    (record,) = recorder.records
+
+    assert record.method == live.method == ("PUT" * 7)[:20] + "..."
+    assert record.path == live.path == ("/words" * 100)[:500] + "..."
+    assert max(map(len, (str(record), str(live), *holders))) < 1000
+
+
+def test_names_of_errors_are_cut_and_have_no_text(engine: Engine, recorder: Recorder) -> None:
+    """A code is a code: what a driver says instead, and a class with a long name, do not get into a record."""
+
+    class CauseError(Exception):
+        sqlstate = "password hunter2 is wrong"
+
+    error = type("Error" * 100, (ValueError,), {"orig": CauseError()})
+
+    def work(session: SQLAlchemySession) -> None:
+        raise error
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        record_of(work, engine, recorder)
+
+    (name,) = recorder.records[0].errors
+    assert name == ("Error" * 100)[:200] + "..."
+
+
+def test_not_all_who_had_a_connection_are_kept(new_engine: Any, recorder: Recorder) -> None:
+    """A request that found no connection has the twenty that were out for the longest."""
+    engine = new_engine(pool_size=25, pool_timeout=0.01)
+    with ExitStack() as stack:
+        for _ in range(25):
+            stack.enter_context(engine.connect()).execute(SELECT)
+        with pytest.raises(PoolTimeoutError):
+            record_of(lambda session: session.execute(SELECT), engine, recorder)
+
+    assert len(recorder.records[0].ran_dry or ()) == 20
+
+
+def test_what_is_cleared_is_gone(engine: Engine, recorder: Recorder) -> None:
+    """A recorder that is cleared keeps neither records nor what it knows of statements and files."""
+    record_of(lambda session: session.execute(SELECT), engine, recorder)
+
+    recorder.clear()
+
+    assert recorder.records == ()
+    assert _shapes._shapes == {}
+    assert recorder._callers._names == {}
+    assert record_of(lambda session: session.execute(SELECT), engine, recorder).statements[0].sql == "SELECT ?"
+
+
+def test_files_are_remembered_within_bounds(engine: Engine, recorder: Recorder, monkeypatch: Any) -> None:
+    """An application that goes on making code, with a name for each, is found in it, and not all of it is kept."""
+    monkeypatch.setattr("wsgi_session.observe._callers._MAX_FILES", 20)
+
+    def work(session: SQLAlchemySession) -> None:
+        for number in range(100):
+            code = compile("session.scalar(SELECT)", f"/made/{number}", "exec")
+            exec(code, {"session": session, "SELECT": SELECT})
+
+    record = record_of(work, engine, recorder)
+
+    assert [one.line for one in record.statements[:100]] == [f"/made/{number}:1" for number in range(100)]
+    assert len(recorder._callers._names) <= 20
 
 
 def test_arguments_are_checked() -> None:

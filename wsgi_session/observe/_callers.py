@@ -10,6 +10,8 @@ from types import CodeType, FrameType, TracebackType
 
 import sqlalchemy
 
+from ._excerpt import excerpt
+
 _OURS = str(Path(__file__).parents[1]) + os.sep
 _OTHERS = tuple(
     {sysconfig.get_path("stdlib") + os.sep, sysconfig.get_path("platstdlib") + os.sep}
@@ -19,7 +21,8 @@ _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"
 _OUTERMOST = (_OURS + "middleware.py", os.path.join(_OURS, "_response", "response.py"))
 """Where an application is called from: what is further out is the server."""
 
-_MAX_LINES = 4096
+_MAX_FILES = _MAX_LINES = 4096
+_MAX_NAME = 300
 
 
 class Callers:
@@ -53,7 +56,14 @@ class Callers:
             frame = frame.f_back
         return None
 
+    def clear(self) -> None:
+        """Forget which file is whose."""
+        self._names.clear()
+        self._templates.clear()
+
     def _named(self, filename: str) -> str | None:
+        if len(self._names) >= _MAX_FILES:
+            self._names.clear()
         name = self._names[filename] = self._name(filename)
         return name
 
@@ -87,7 +97,7 @@ class Callers:
 
 def _short(path: str) -> str:
     here = os.getcwd() + os.sep
-    return path.removeprefix(here)
+    return excerpt(path.removeprefix(here), _MAX_NAME)
 
 
 def _in_jinja2(frame: FrameType) -> str | None:
@@ -96,7 +106,7 @@ def _in_jinja2(frame: FrameType) -> str | None:
     if template is None:
         return None
     file: str = template.filename or "<template>"
-    name = template.name if file.startswith("<") else _short(file)
+    name = excerpt(str(template.name), _MAX_NAME) if file.startswith("<") else _short(file)
     return f"{name}:{template.get_corresponding_lineno(frame.f_lineno)}"
 
 

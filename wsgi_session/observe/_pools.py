@@ -194,7 +194,7 @@ class PoolWatch:
         self.waited += waited
         if recording is not None:
             recording.holds.waited += waited
-            recording.holds.ran_dry = self.holders()
+            recording.holds.ran_dry = self.holders()[:_MAX_HOLDERS]
 
     def _on_connect(self, connection: Any, _entry: object) -> None:
         self.open.add(id(connection))
@@ -281,6 +281,9 @@ _beginning = threading.RLock()
 os.register_at_fork(before=_beginning.acquire, after_in_child=_beginning.release, after_in_parent=_beginning.release)
 
 _callers = Callers()
+
+_MAX_HOLDERS = 20
+"""Of those who had the connections when there was none left, so many are kept, the longest first."""
 
 _known: list[ref[PoolWatch]] = []
 """All watches, the oldest first; unlike those of a dictionary, they can be listed while other threads add some."""

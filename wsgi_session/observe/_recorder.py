@@ -21,6 +21,7 @@ from ._fault import contained
 from ._pools import PoolGauges, all_gauges, all_holders, watch_of
 from ._record import RequestRecord
 from ._recording import Recording
+from ._shapes import forget_shapes
 from ._timing import timing
 
 if TYPE_CHECKING:
@@ -182,8 +183,10 @@ class Recorder:
         return tuple(self._records.copy())
 
     def clear(self) -> None:
-        """Forget the requests that are over; the gauges count on."""
+        """Forget the requests that are over, and what is kept to describe the next sooner; the gauges count on."""
         self._records.clear()
+        self._callers.clear()
+        forget_shapes()
 
     def watch(self, *engines: Engine) -> None:
         """Watch the pools of *engines* before their first use; otherwise, from the first session that uses one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from time import perf_counter
@@ -13,6 +14,7 @@ from .._scope.look import look
 from .._scope.membership import scope_of_session
 from .._session.codes import code_of
 from ..scope import State
+from ._excerpt import excerpt
 from ._findings import find
 from ._holds import Holds
 from ._record import RequestRecord
@@ -20,7 +22,7 @@ from ._transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from wsgiref.types import StartResponse
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
     from sqlalchemy.orm import Session
 
@@ -77,7 +79,7 @@ class Recording:
         self.is_open = True
         self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
-        self.what = _wsgi.method_and_path(environ)
+        self.what = _named(environ)
 
     def noting(self, start_response: StartResponse) -> StartResponse:
         """Return a *start_response* whose status is noted."""
@@ -156,6 +158,12 @@ class Recording:
 
 
 _MAX_ERRORS = 20
+_MAX_METHOD = 20
+_MAX_PATH = 500
+_MAX_NAME = 200
+
+_code_of_an_error = re.compile(r"[0-9A-Z_]{1,60}")
+"""Whatever else a driver has in the place of a code may be a text, with values in it."""
 
 
 def current() -> Recording | None:
@@ -181,10 +189,18 @@ def _outwards(scope: BaseScope | None) -> Recording | None:
 def error_name(error: BaseException) -> str:
     """Name an error by its class, its driver's, and its code; the text may have values in it."""
     cause: Any = getattr(error, "orig", None)
+    name = type(error).__name__
     if cause is None:
-        return type(error).__name__
-    code = code_of(cause)
-    return f"{type(error).__name__}: {type(cause).__name__}" + ("" if code is None else f" {code}")
+        return excerpt(name, _MAX_NAME)
+    code = str(code_of(cause))
+    known = f" {code}" if _code_of_an_error.fullmatch(code) else ""
+    return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
+
+
+def _named(environ: WSGIEnvironment) -> str:
+    """Name a request, whose client may have chosen a long method and a long path."""
+    method, _, path = _wsgi.method_and_path(environ).partition(" ")
+    return f"{excerpt(method, _MAX_METHOD)} {excerpt(path, _MAX_PATH)}"
 
 
 def _code(status: str | None) -> int | None:
