@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from jinja2 import DictLoader, Environment
 from mako.template import Template  # type: ignore[import-untyped]
-from sqlalchemy import Connection, Engine, create_engine, event, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session as SQLAlchemySession
@@ -35,6 +36,7 @@ from wsgi_session import (
     session_scope,
 )
 from wsgi_session.observe import FindingKind, PoolGauges, Recorder, RequestRecord, _shapes
+from wsgi_session.observe._labels import label_of
 
 KEY = "sqlalchemy.session"
 SELECT = text("SELECT 1")
@@ -638,6 +640,46 @@ def test_files_are_remembered_within_bounds(engine: Engine, recorder: Recorder, 
 
     assert [one.line for one in record.statements[:100]] == [f"/made/{number}:1" for number in range(100)]
     assert len(recorder._callers._names) <= 20
+
+
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        (URL.create("sqlite", database="shop.db"), "sqlite:shop.db"),
+        (URL.create("sqlite", database="file:/data/env=a/shop.db?key=hunter2"), "sqlite:file:/data/env=a/shop.db"),
+        (URL.create("postgresql", "ada", "hunter2", "localhost", database="shop"), "postgresql:shop"),
+        (make_url("postgresql:///shop?password=hunter2&passfile=/hunter2"), "postgresql:shop"),
+        (make_url("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dhunter2"), "mssql:"),
+        (URL.create("postgresql", database="dbname=shop password=hunter2"), "postgresql:..."),
+        (URL.create("oracle", database="ada/hunter2@shop"), "oracle:..."),
+        (URL.create("mssql", database="shop;PWD:hunter2"), "mssql:..."),
+        (URL.create("mysql", database="shop" * 100), "mysql:" + ("shop" * 100)[:194] + "..."),
+    ],
+)
+def test_no_engine_shows_its_password(url: URL, label: str) -> None:
+    """An engine is named by its database, without anything that may be a password or says where one is."""
+    assert label_of(SimpleNamespace(url=url, logging_name=None)) == label  # type: ignore[arg-type]
+
+
+def test_a_working_directory_that_is_gone_blinds_nothing(engine: Engine, tmp_path: Path, monkeypatch: Any) -> None:
+    """Where the folder that the process was started in is gone, files have their whole names, and all is recorded."""
+    exec(compile("", "shop/made.py", "exec"))  # now, because coverage asks for the folder of a file, once
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    recorder = Recorder(statements=True)
+
+    def work(session: SQLAlchemySession) -> None:
+        session.execute(SELECT)
+        code = compile("session.scalar(SELECT)", "shop/made.py", "exec")
+        exec(code, {"session": session, "SELECT": SELECT})
+
+    record = record_of(work, engine, recorder)
+
+    assert [one.kind for one in record.statements] == ["select", "select", "rollback"]
+    assert str(record.statements[0].line).startswith(f"{__file__}:")
+    assert record.statements[1].line == "shop/made.py:1"
 
 
 def test_arguments_are_checked() -> None:

@@ -75,7 +75,7 @@ class Callers:
         """
         if filename.startswith("<"):
             return "" if filename.startswith("<template") else None
-        path = os.path.abspath(filename)
+        path = _absolute(filename)
         if path.startswith(_OTHERS) or any(part in path for part in (*_INSTALLED, *self._skip)):
             return None
         return _short(path)
@@ -96,8 +96,19 @@ class Callers:
 
 
 def _short(path: str) -> str:
-    here = os.getcwd() + os.sep
-    return excerpt(path.removeprefix(here), _MAX_NAME)
+    return excerpt(path.removeprefix(_here()), _MAX_NAME)
+
+
+def _absolute(path: str) -> str:
+    return os.path.normpath(os.path.join(_here(), path))
+
+
+def _here() -> str:
+    """Return the working directory, with its separator; nothing for one that is gone."""
+    try:
+        return os.path.join(os.getcwd(), "")
+    except OSError:
+        return ""
 
 
 def _in_jinja2(frame: FrameType) -> str | None:

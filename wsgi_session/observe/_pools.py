@@ -18,6 +18,7 @@ from . import _recording
 from ._callers import Callers
 from ._fault import contained
 from ._holds import Hold
+from ._labels import label_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -79,7 +80,7 @@ class PoolWatch:
     def __init__(self, engine: Engine) -> None:
         """Watch the pool of *engine*."""
         self.checkouts = 0
-        self.engine = _label(engine)
+        self.engine = label_of(engine)
         self.held = 0.0
         self.open: set[int] = set()
         self.out: dict[int, Hold] = {}
@@ -256,10 +257,6 @@ def _begin(engine: Engine) -> PoolWatch:
 def _holder(hold: Hold, now: float) -> str:
     who = "outside of a request" if hold.request is None else hold.request.what
     return f"{who} for {now - hold.since:.3f} s" + (f" since {hold.line}" if hold.line else "")
-
-
-def _label(engine: Engine) -> str:
-    return engine.logging_name or f"{engine.url.get_backend_name()}:{engine.url.database or ''}"
 
 
 def _size(pool: Any) -> int | None:
