@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, event
 
 from ..errors import WSGISessionError
 from ..observe._callers import Callers
+from ..observe._labels import label_of
 from ..observe._shapes import BOOKKEEPING, shape_of
 
 if TYPE_CHECKING:
@@ -111,5 +112,5 @@ class StatementBudget:
         shape = shape_of(statement, connection.dialect.name)
         if shape.kind not in BOOKKEEPING:
             self.statements.append(
-                SentStatement(repr(connection.engine.url), shape.kind, shape.sql, self._callers.line())
+                SentStatement(label_of(connection.engine), shape.kind, shape.sql, self._callers.line())
             )

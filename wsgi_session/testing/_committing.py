@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select
 from sqlalchemy.orm import Session
 
+from ..observe._labels import label_of
 from ..observe._shapes import HARMLESS, shape_of
 from ._isolation import Isolation, is_of_root
 
@@ -84,8 +85,8 @@ class committing(Isolation):  # noqa: N801
             return
         if not self._database.search(PurePath(name).name if is_sqlite else name):
             self._problems.refuse(
-                f"{engine.url!r} is not marked as a test's database, and this block deletes what it finds in the tables"
-                f" that are written to. Use one whose name has {self._database.pattern!r} in it, or say what marks"
+                f"{label_of(engine)} is not marked as a test's database, and this block deletes what it finds in the"
+                f" tables that are written to. Use one whose name has {self._database.pattern!r} in it, or say what marks"
                 " yours: 'committing(database=...)'."
             )
 
@@ -111,8 +112,8 @@ class committing(Isolation):  # noqa: N801
 
     def _why_not(self, engine: Engine, table: Table) -> str:
         return (
-            f"The table {table.fullname!r} of {engine.url!r} was written to, and had rows before the test, which this"
-            " block cannot tell from those of the test. Make what the test needs in the block."
+            f"The table {table.fullname!r} of {label_of(engine)} was written to, and had rows before the test, which"
+            " this block cannot tell from those of the test. Make what the test needs in the block."
         )
 
 

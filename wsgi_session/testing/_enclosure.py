@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from .._session import last_word, traces
+from ..observe._labels import label_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -47,7 +48,7 @@ class Enclosure:
     def __init__(self, connection: Connection) -> None:
         """Begin on *connection*, and close it in the end."""
         self.connection = connection
-        self.label = repr(connection.engine.url)
+        self.label = label_of(connection.engine)
         self.stays: list[Stay] = []
         with ExitStack() as undo:
             undo.enter_context(connection)

@@ -13,6 +13,7 @@ from .._scope.membership import scope_of_session
 from .._session import engines, lazy
 from .._session.transaction import changes, release, why_not_release
 from ..observe._callers import Callers
+from ..observe._labels import label_of
 from ..observe._shapes import HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED, Enclosure, Stay
 from ._isolation import Isolation, is_of_root, name_of
@@ -107,7 +108,7 @@ class isolated(Isolation):  # noqa: N801
     def _refuse_threads(self, engine: Engine) -> None:
         if self._is_other_thread():
             self._problems.refuse(
-                f"A second thread uses {engine.url!r}, and one connection cannot serve two threads. {_REMEDY}"
+                f"A second thread uses {label_of(engine)}, and one connection cannot serve two threads. {_REMEDY}"
             )
 
     def _enclosure_of(self, engine: Engine) -> Enclosure:
@@ -127,7 +128,9 @@ class isolated(Isolation):  # noqa: N801
         self._leaks.disregard(connection.connection.dbapi_connection)
         if engines.is_autocommit(connection):
             connection.close()
-            self._problems.refuse(f"{engine.url!r} commits each statement by itself, which nothing can undo. {_REMEDY}")
+            self._problems.refuse(
+                f"{label_of(engine)} commits each statement by itself, which nothing can undo. {_REMEDY}"
+            )
         enclosure = Enclosure(connection)
         self._stack.callback(self._end, enclosure)
         return enclosure
@@ -204,7 +207,7 @@ class isolated(Isolation):  # noqa: N801
         """Refuse a COMMIT that would be real."""
         line = self._callers.line()
         problem = (
-            f"A connection to {connection.engine.url!r} was committed outside of the test's transaction"
+            f"A connection to {label_of(connection.engine)} was committed outside of the test's transaction"
             f"{f' at {line}' if line else ''}; nothing can undo that. Use the session of a registry there."
             f" {_REMEDY}"
         )
