@@ -132,9 +132,12 @@ class session_scope(Generic[S]):  # noqa: N801
         Raises:
             TypeError: If it is a generator or ``async`` function, whose body would run after the block.
         """
+        if not callable(function):
+            raise TypeError(f"A block wraps a function, or is entered by 'with'; {function!r} is neither.")
         if never_runs(function):
+            name = getattr(function, "__qualname__", repr(function))
             raise TypeError(
-                f"{function.__qualname__!r} is a generator or 'async' function: its body would run after the block."
+                f"{name!r} is a generator or 'async' function: its body would run after the block."
                 " Open the block in its body: 'with session_scope(...)'."
             )
 

@@ -15,6 +15,7 @@ from ._response.start import UNCALLED, HeldStart, NotedStart
 from ._scope.base import OPEN, Terms
 from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
+from ._session import engines
 from .commit import never, until_close
 from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
@@ -92,6 +93,8 @@ class SessionMiddleware:
             release_reads=release_reads,
         )
         _middlewares.add(self)
+        for engine in engines_of(self.registry.session_factory):
+            engines.meet(engine)
         if recorder is not None:
             recorder.watch(*engines_of(self.registry.session_factory))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -123,6 +124,8 @@ def never_runs(function: Callable[..., object]) -> bool:
 
 def _called(function: Any) -> tuple[Any, Any]:
     """Return what may be called: a function, or the method of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
     return function, getattr(type(function), "__call__", None)  # noqa: B004
 
 

@@ -819,7 +819,8 @@ def test_the_warning_names_the_classes_of_what_is_lost(Session: Any, caplog: Any
 
     [record] = caplog.records
     assert record.getMessage() == (
-        "<Scope of POST /words, not committed> leaves uncommitted, and so loses: 1 new Letter, 2 new Word."
+        "POST /words has lost what it wrote: 1 new Letter, 2 new Word, not committed. Call 'session.commit()' in the"
+        " view, before it returns, or have the middleware do it: 'SessionMiddleware(..., commit=on_unsafe_success)'."
     )
 
 

@@ -685,6 +685,168 @@ def test_the_message(engine: Engine) -> None:
     assert "with session.begin_nested():" in str(raised.value)
 
 
+# Writes that do not look like writes, and reads that do not look like reads
+
+
+def a_select_that_writes(session: Any) -> None:
+    """A SELECT whose WITH inserts."""
+    new = insert(Word).values(text="gone").returning(Word.id).cte("new")
+    session.execute(select(new.c.id)).all()
+
+
+def text_with_columns(session: Any) -> None:
+    """Text whose columns are named."""
+    session.execute(text("INSERT INTO word (text) VALUES ('gone') RETURNING id").columns(Word.id)).all()
+
+
+def several_statements(session: Any) -> None:
+    """A write behind something harmless."""
+    session.execute(text("SET LOCAL lock_timeout = '1s'; INSERT INTO word (text) VALUES ('gone')"))
+
+
+def explained(session: Any) -> None:
+    """EXPLAIN ANALYZE runs what it explains."""
+    session.execute(text("EXPLAIN ANALYZE INSERT INTO word (text) VALUES ('gone')"))
+
+
+def selected_into(session: Any) -> None:
+    """SELECT INTO makes a table."""
+    session.execute(text("SELECT 1 AS x INTO of_mine"))
+
+
+@pytest.mark.parametrize(
+    ("driver", "writes"),
+    [
+        pytest.param(driver, writes, marks=marks, id=f"{driver}-{writes.__name__}")
+        for driver, marks, _ in DRIVERS
+        if driver.startswith("postgresql")
+        for writes in [a_select_that_writes, text_with_columns, several_statements, explained, selected_into]
+        if writes is not several_statements or driver == "postgresql+psycopg2"  # the others prepare statements
+    ],
+)
+def test_writes_that_are_hard_to_see(writes: Way, engine: Engine) -> None:
+    """What may have written is a write."""
+    with pytest.raises(TransactionLostError), session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        writes(session)
+        a_failed_query(session)
+
+    assert set(words(engine)) == {"there", "there too"}
+
+
+READS = [
+    "WITH q AS (SELECT 1 AS n) SELECT n FROM q",
+    "SELECT 1 FOR UPDATE",
+    "RESET lock_timeout",
+    "DECLARE c CURSOR FOR SELECT 1",
+    "LISTEN something",
+    "EXPLAIN SELECT 1",
+]
+
+
+@on_postgresql
+@pytest.mark.parametrize("read", READS)
+def test_reads_that_are_hard_to_see(read: str, engine: Engine) -> None:
+    """What changes no rows is no write: nothing is lost with it."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.execute(text(read))
+        a_failed_query(session)
+
+
+@on_postgresql
+def test_a_table_that_could_not_be_made(engine: Engine) -> None:
+    """A statement that has failed has written nothing, also one that makes a table."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session, handled():
+        Word.__table__.create(session.connection())
+
+
+@with_every_driver
+def test_a_write_that_was_undone_with_its_savepoint(engine: Engine) -> None:
+    """It is not lost with what comes after."""
+    way = a_failed_query if engine.dialect.name == "postgresql" else nothing
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.scalars(select(Word.text)).all()
+        with session.begin_nested() as savepoint:
+            session.execute(insert(Word).values(text="undone"))
+            savepoint.rollback()
+        way(session)
+
+
+# COMMIT as text, and sessions that commit nothing themselves
+
+
+ANSWERED = {"sqlite begun": or_rollback, "postgresql+psycopg": a_failed_query, "postgresql+psycopg2": a_failed_query}
+ANSWERED |= {"mariadb+pymysql": a_deadlock, "mariadb+mysqldb": a_deadlock}
+
+
+@pytest.mark.parametrize(("driver", "way"), [one for one in WAYS if ANSWERED.get(one.values[0]) is one.values[1]])
+def test_a_commit_as_text_of_what_is_lost(way: Way, engine: Engine) -> None:
+    """PostgreSQL answers that, too, with ROLLBACK; the others save what came after."""
+    told: list[str] = []
+
+    with pytest.raises(TransactionLostError), session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        written(session, way, told)
+        session.execute(text("COMMIT"))
+
+    assert told == []
+    assert "before" not in words(engine)
+
+
+@on_postgresql
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "rollback_only"])
+def test_a_session_in_the_transaction_of_its_owner(mode: Any, engine: Engine) -> None:
+    """Its callbacks do not run for a commit that its owner cannot make any more."""
+    told: list[str] = []
+
+    with engine.connect() as connection, connection.begin():
+        Session = RequestScopedSession(sessionmaker(connection, join_transaction_mode=mode))
+        with pytest.raises(TransactionLostError), session_scope(Session) as session:
+            written(session, a_failed_query, told)
+
+    assert told == []
+
+
+@on_postgresql
+def test_several_sessions_are_asked_before_the_first_is_committed(engine: Engine, new_engine: Any) -> None:
+    """What is lost in one is known before another one is committed."""
+    First, Second = RequestScopedSession(sessionmaker(new_engine())), RequestScopedSession(sessionmaker(engine))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(First(), "first")
+        written(Second(), a_failed_query, [])
+        answer(start_response)
+        return [b"saved"]
+
+    with pytest.raises(TransactionLostError):
+        request(SessionMiddleware(app, Second, commit=on_unsafe_success), "POST")
+
+    assert words(First.session_factory.kw["bind"]) == []
+
+
+@mariadb_only
+@pytest.mark.parametrize("driver", ["mariadb+pymysql"])
+def test_a_status_that_is_older_than_the_write(engine: Engine) -> None:
+    """PyMySQL learns of no transaction from an INSERT that returns rows."""
+    with pytest.raises(TransactionLostError), session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.add_all([Word(text="a"), Word(text="b")])
+        session.flush()
+        with beside(engine).connect() as other:
+            other.execute(text("INSERT INTO letter (word_id) VALUES " + ", ".join(["(1002)"] * 20)))
+            session.execute(select(Word).where(Word.id == 1001).with_for_update())
+            other.execute(select(Word).where(Word.id == 1002).with_for_update())
+            waiting = threading.Thread(
+                target=other.execute, args=[select(Word).where(Word.id == 1001).with_for_update()]
+            )
+            waiting.start()
+            wait_for_a_lock(engine)
+            with handled():
+                session.execute(select(Word).where(Word.id == 1002).with_for_update())
+            waiting.join(20)
+            other.rollback()
+        add_words(session, "after")
+
+    assert set(words(engine)) == {"there", "there too"}
+
+
 # In tests
 
 IN_TESTS = [one for one in WAYS if one.values[1] in BY_TEXT or one.values[1] is or_rollback_and_a_second_half]

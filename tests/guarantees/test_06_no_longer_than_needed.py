@@ -206,7 +206,7 @@ def test_a_block_that_is_open_at_a_complete_length(begin: str, Session: Any, eng
 
     assert is_back == (begin == "begin_nested")
     assert words(engine) == (["x"] if begin == "begin" else [])
-    assert ("loses" in caplog.text) == (begin == "begin_nested")
+    assert ("has lost" in caplog.text) == (begin == "begin_nested")
     assert is_clean(engine)
 
 

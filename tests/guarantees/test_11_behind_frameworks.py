@@ -22,6 +22,7 @@ from wsgi_session import (
     SessionMiddleware,
     TransactionLostError,
     is_retryable,
+    on_commit,
     on_unsafe_success,
     retrying,
     service_unavailable,
@@ -248,7 +249,7 @@ def test_a_session_whose_flush_has_met_a_conflict(engine: Engine, lock: Lock) ->
 
 
 def test_an_error_of_the_applications_own(engine: Engine, lock: Lock) -> None:
-    """An application may make an error of its own of the conflict, and does not have to say from what."""
+    """An application may make an error of its own while it handles the conflict, and does not have to say from what."""
     lock.write()
 
     class ServiceError(Exception):
@@ -256,14 +257,11 @@ def test_an_error_of_the_applications_own(engine: Engine, lock: Lock) -> None:
 
     def app(environ: Any, start_response: Any) -> Any:
         add_words(environ[KEY], "ada")
-        failed = False
         try:
             environ[KEY].flush()
         except OperationalError:
             lock.let_go()
-            failed = True
-        if failed:
-            raise ServiceError
+            raise ServiceError  # noqa: B904
         answer(start_response)
         return [b"done"]
 
@@ -503,3 +501,155 @@ def test_what_was_lost_is_an_error_that_can_be_judged(engine: Engine) -> None:
         request(RetryMiddleware(app_, wait=0, on_failed_attempt=told.append), "POST")
 
     assert told == []
+
+
+def test_an_error_for_another_reason(engine: Engine, lock: Lock) -> None:
+    """An exception that comes after a conflict was handled speaks for itself: it is neither repeated nor excused."""
+    runs: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        runs.append(environ["retry.attempt"])
+        lock.write()
+        with suppress(OperationalError):
+            environ[KEY].execute(text("INSERT INTO word (text) VALUES ('ada')"))
+        environ[KEY].rollback()
+        raise KeyError("a bug")
+
+    app_ = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)
+    with pytest.raises(KeyError, match="a bug"):
+        request(RetryMiddleware(app_, wait=0, exhausted=service_unavailable), "POST")
+
+    assert runs == [0]
+
+
+# What was done cannot be done again.
+
+
+def sends_a_mail(session: Any) -> None:
+    """Have a callback run where nothing has begun."""
+    on_commit(session, lambda: None)
+    session.commit()
+
+
+def writes_by_a_common_table(session: Any) -> None:
+    """SQLite's driver sends no BEGIN before a WITH, so it is saved at once."""
+    session.execute(text("WITH one AS (SELECT 'ada' AS text) INSERT INTO word (text) SELECT text FROM one"))
+
+
+def commits_after_a_comment(session: Any) -> None:
+    """A COMMIT may come late in a text."""
+    session.execute(text("INSERT INTO word (text) VALUES ('ada')"))
+    session.execute(text("/* done */ COMMIT"))
+
+
+@pytest.mark.parametrize("acts", [sends_a_mail, writes_by_a_common_table, commits_after_a_comment])
+def test_what_cannot_be_done_twice(acts: Any, engine: Engine, lock: Lock) -> None:
+    """A request that has saved something, in whatever way, or has told somebody, is not repeated."""
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        acts(environ[KEY])
+        lock.write()
+        environ[KEY].execute(text("INSERT INTO word (text) VALUES ('bob')"))
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"sorry"
+    assert runs == [0]
+
+
+IMPLICIT = [
+    "SET autocommit = 1",
+    "START TRANSACTION",
+    "LOCK TABLES word WRITE",
+    "CREATE TABLE IF NOT EXISTS of_mine (id INT)",
+]
+
+
+@on_mariadb
+@pytest.mark.parametrize("statement", IMPLICIT)
+def test_what_mariadb_commits_by_itself(statement: str, engine: Engine) -> None:
+    """A statement before which MariaDB commits is a commit, for a retry."""
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        if "autocommit" in statement:
+            environ[KEY].execute(text(statement))
+        environ[KEY].execute(text("INSERT INTO word (text) VALUES ('ada')"))
+        environ[KEY].execute(text(statement))
+        environ[KEY].execute(text("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213"))
+        return "done"
+
+    app = behind_framework(engine, view)
+    assert request(app, "POST").body == b"sorry"
+    assert runs == [0]
+    engine.dispose()  # a lock, and the setting, are the connection's
+    assert words(engine).count("ada") == 1
+
+
+@on_mariadb
+def test_autocommit_by_the_driver(driver: str, engine_by: Callable[..., Engine]) -> None:
+    """A connection that was made with ``autocommit=True`` is known to be in it."""
+    engine = engine_by(driver, connect_args={"autocommit": True})
+    runs: list[int] = []
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        environ[KEY].execute(text("INSERT INTO word (text) VALUES ('ada')"))
+        environ[KEY].execute(text("SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213"))
+        return "done"
+
+    assert request(behind_framework(engine, view), "POST").body == b"sorry"
+    assert runs == [0]
+
+
+@on_postgresql
+def test_a_timeout_that_strikes_in_commit(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not the driver's, as of a timeout by a signal, leaves it open what became of COMMIT."""
+
+    class TimeLimitError(Exception):
+        """What a worker raises."""
+
+    runs: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        runs.append(environ["retry.attempt"])
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        answer(start_response)
+        return [b"done"]
+
+    commit = engine.dialect.do_commit
+
+    def strikes(connection: Any) -> None:
+        commit(connection)
+        raise TimeLimitError
+
+    monkeypatch.setattr(engine.dialect, "do_commit", strikes)
+    app_ = SessionMiddleware(app, sessionmaker(engine), commit=on_unsafe_success)
+    app_ = RetryMiddleware(app_, wait=0, is_retryable=lambda error: isinstance(error, TimeLimitError))
+    with pytest.raises(TimeLimitError):
+        request(app_, "POST")
+
+    assert runs == [0]
+    assert words(engine).count("ada") == 1
+
+
+@on_postgresql
+def test_a_ping_that_fails_is_no_error_of_the_request(driver: str, engine_by: Callable[..., Engine]) -> None:
+    """A pool that makes another connection has mended what it found."""
+    engine = engine_by(driver, pool_pre_ping=True)
+    runs: list[int] = []
+    with engine.connect() as connection:
+        number = connection.scalar(text("SELECT pg_backend_pid()"))
+    with beside(engine).connect() as other:
+        other.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        environ[KEY].scalar(select(Word.id))
+        raise KeyError("a bug")
+
+    assert request(behind_framework(engine, view, retry_disconnects=True), "POST").body == b"sorry"
+    assert runs == [0]

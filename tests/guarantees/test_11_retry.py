@@ -860,7 +860,7 @@ def test_an_error_page_may_be_final(Session: Any, engine: Engine, lock: Lock) ->
     app = wrapped(swallowing(fails_in_a_flush), Session, told, retry_responses=False)
 
     assert request(app, "POST").body == b"sorry"
-    assert told == []
+    assert [failed.obstacle for failed in told] == ["retry_responses=False"]
 
 
 def test_an_error_page_of_a_conflict(Session: Any, engine: Engine, lock: Lock) -> None:

@@ -141,8 +141,8 @@ FAULTS = [
         "the response keeps start_response",
         3,
         "_response/chunks",
-        "    del start\n    yield from",
-        "    yield from",
+        "    missing = start.missing\n    del start",
+        "    missing = start.missing",
     ),
     Fault(
         "settle after the first byte",
@@ -158,7 +158,13 @@ FAULTS = [
         " or self.outcome is DOOMED:\n",
         ":\n",
     ),
-    Fault("exc_info is no failure", 5, "_response/request", "held.exc_info is not None or ", ""),
+    Fault(
+        "exc_info is no failure",
+        5,
+        "_response/start",
+        "        if exc_info is not None and self.scope is not None:",
+        "        if False:",
+    ),
     Fault(
         "an open begin() block is committed",
         5,
@@ -184,8 +190,8 @@ FAULTS = [
         "losses are not mentioned",
         5,
         "_scope/losses",
-        '        log.warning("%s leaves uncommitted',
-        '        log.debug("%s leaves uncommitted',
+        '        log.warning(\n            "%s has lost',
+        '        log.debug(\n            "%s has lost',
     ),
     Fault(
         "a complete Content-Length gives nothing back",
@@ -208,8 +214,8 @@ FAULTS = [
         "release() loses what was flushed",
         6,
         "_session/transaction",
-        "if _has_flushed(session) else seen)",
-        "if False else seen)",
+        "    if _has_flushed(session):",
+        "    if False:",
     ),
     Fault(
         "release() is not all or nothing",
@@ -360,8 +366,8 @@ FAULTS = [
         "a COMMIT as text is none",
         11,
         "_session/traces",
-        "        for tell in on_text_commit:",
-        "        for tell in ():",
+        "    for tell in on_own_commit:",
+        "    for tell in ():",
     ),
     Fault(
         "nobody hears that a pool ran dry",
@@ -443,8 +449,8 @@ FAULTS = [
     Fault(
         "ROLLBACK as text is not seen",
         5,
-        "_session/traces",
-        "        traces.ended_by = word",
+        "_session/contexts",
+        "        left.ended_by = word",
         "        pass",
     ),
     Fault(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Generator, Iterable
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from .._log import log
 from .._scope.base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, UNCOMMITTED, BaseScope
 from .._scope.end import end
 from .._scope.look import enter, leave, look
-from .._scope.outcome import commit, roll_back
+from .._scope.outcome import commit, release_reads, roll_back
 from ..commit import until_close
 from .start import UNCALLED
 
@@ -95,6 +95,8 @@ class RequestScope(BaseScope):
             roll_back(self)
         elif outcome is UNCOMMITTED or self.is_untouched:
             self.outcome = outcome
+            if self.terms.release_reads:
+                release_reads(self)
         else:
             callbacks.log_errors(commit(self))
 
@@ -110,6 +112,8 @@ class RequestScope(BaseScope):
         if self.outcome is DOOMED:  # by the rule
             return ROLLED_BACK
         if is_success:
+            if isinstance(is_success, Awaitable):
+                raise TypeError(f"The rule {rule!r} has returned {is_success!r}, which nobody awaits.")
             return COMMITTED
         return ROLLED_BACK if code >= 400 else UNCOMMITTED
 

@@ -65,6 +65,7 @@ class BaseScope(Scope):
         "environ",
         "hooks",
         "is_untouched",
+        "lost",
         "may_warn",
         "others",
         "outcome",
@@ -82,8 +83,11 @@ class BaseScope(Scope):
     is_untouched: bool | None
     """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
 
-    Most requests stay so: `hooks`, `may_warn` and `others` are not set before `touch`.
+    Most requests stay so: `hooks`, `lost`, `may_warn` and `others` are not set before `touch`.
     """
+
+    lost: tuple[str, ...]
+    """What was thrown away that was not committed."""
 
     may_warn: bool
     """Whether a word is to be said of what is left uncommitted."""
@@ -170,6 +174,7 @@ class BaseScope(Scope):
         """Make room for more than an unbuilt session."""
         if self.is_untouched:
             self.hooks = self.terms.hooks
+            self.lost = ()
             self.may_warn = self.environ is not None
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between

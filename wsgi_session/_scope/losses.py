@@ -1,33 +1,71 @@
-"""The losses: what a response that did not fail leaves uncommitted, said once."""
+"""The losses: what a response that did not fail has not committed, said once, with what to write instead."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import callbacks
+from .. import _wsgi, callbacks
 from .._log import log
 from .._session import transaction
+from ..commit import never, until_close
+from .base import COMMITTED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
     from .base import BaseScope
 
 
+def note(scope: BaseScope, session: Session, described: Callable[[], str]) -> None:
+    """Note that what *session* has not committed is thrown away; said later, if the response does not fail.
+
+    Args:
+        scope: Of the session.
+        session: Which is about to forget it.
+        described: Says what does that, such as ``"'session.close()'"``.
+    """
+    if lost := _lost_with(scope, session):
+        scope.lost += (f"{lost}, thrown away by {described()}",)
+
+
 def warn(scope: BaseScope, sessions: list[Session]) -> None:
-    """Say in the log what is lost with *sessions*, if a word is still to be said of it."""
+    """Say in the log what is lost, with *sessions* and before, if a word is still to be said of it."""
     if not scope.may_warn:
         return
-    losses: list[str] = []
+    left = [f"{lost}, not committed" for session in sessions if (lost := _lost_with(scope, session))]
+    losses = [*scope.lost, *left]
+    if losses and scope.environ is not None:
+        scope.may_warn = False
+        log.warning(
+            "%s has lost what it wrote: %s. %s",
+            _wsgi.method_and_path(scope.environ),
+            "; ".join(losses),
+            _remedy(scope) if left else "Commit before that, or take it out: the middleware ends the session.",
+        )
+
+
+def _lost_with(scope: BaseScope, session: Session) -> str:
+    """Describe what would be lost with *session*; empty if there is nothing, or nobody knows."""
     try:
-        for session in sessions:
-            if session.in_transaction() and (loss := transaction.changes(session)):
-                losses.append(loss)
-            if awaited := callbacks.awaited(session):
-                losses.append(awaited)
+        seen = transaction.changes(session) if session.in_transaction() else ""
+        return ", ".join(filter(None, (seen, callbacks.awaited(session))))
     except Exception:  # a column type of the user's may fail to compare
         log.exception("%r: what it leaves uncommitted could not be found out.", scope)
-        return
-    if losses:
-        scope.may_warn = False
-        log.warning("%s leaves uncommitted, and so loses: %s.", repr(scope), "; ".join(losses))
+        return ""
+
+
+def _remedy(scope: BaseScope) -> str:
+    rule = scope.terms.commit
+    if rule is until_close:
+        return "Call 'session.commit()' before the response is closed."
+    if rule is never:
+        return (
+            "Call 'session.commit()' in the view, before it returns, or have the middleware do it:"
+            " 'SessionMiddleware(..., commit=on_unsafe_success)'."
+        )
+    if scope.outcome is COMMITTED:
+        return "A rule commits before the first byte: what is written later has to be committed where it is written."
+    name = getattr(rule, "__name__", repr(rule))
+    return f"The rule {name!r} has not committed it: call 'session.commit()' in the view, or use another rule."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from os import getpid
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
 
 from .. import _fork
-from .._session import lazy
+from .._session import lazy, leaving
+from . import losses
 from .end import disown
 
 if TYPE_CHECKING:
@@ -49,6 +52,15 @@ def note_built(session: Session, scope: BaseScope | None) -> None:
         session.info[_KEY] = scope
     for tell in on_build:
         tell(session)
+
+
+def _note_leaving(session: Session, frame: FrameType, name: str) -> None:
+    scope = scope_of_session(session)
+    if scope is not None and scope.is_untouched is False and scope.may_warn:
+        losses.note(scope, session, partial(leaving.described, frame, name))
+
+
+leaving.on_leave.append(_note_leaving)
 
 
 def _scopes_with_sessions() -> list[BaseScope]:

@@ -38,6 +38,9 @@ def commit(scope: BaseScope) -> list[Exception]:
         waiting = _uncommitted(scope, committed)
         for session in waiting:
             transaction.refuse_open_block(session, scope)
+        if len(waiting) > 1:
+            for session in waiting:
+                transaction.refuse_lost(session)
         while waiting:
             errors += _commit_after(committed, waiting[0])
             committed.append(waiting[0])
@@ -77,13 +80,25 @@ def roll_back(scope: BaseScope, error: BaseException | None = None) -> None:
 
 
 def finish(scope: BaseScope) -> None:
-    """Give the connections back, for the response is complete; a ``session.begin()`` block keeps its own."""
+    """Give the connections back, for the response is complete.
+
+    A ``session.begin()`` block keeps its own, and so does a cursor that is still being read, for it would speak on a
+    connection that may be another request's by then.
+    """
     sessions = [session for session in scope.built() if not transaction.is_open_block(session)]
     if not sessions:
         return
     losses.warn(scope, sessions)
     for session in sessions:
-        transaction.give_back(session)
+        if not transaction.is_read(session):
+            transaction.give_back(session)
+
+
+def release_reads(scope: BaseScope) -> None:
+    """Give back the connections of the sessions that have only read, where `Scope.release` would not be refused."""
+    for session in scope.built():
+        if not callbacks.awaited(session):
+            transaction.release_reads(session)
 
 
 def is_fatal(error: BaseException | None) -> bool:

@@ -29,8 +29,12 @@ class Driver:
     """Whether it sends BEGIN with the first write, and so has to be asked whether one was sent before."""
 
     def is_in_transaction(self, connection: Any) -> bool:
-        """Say whether the driver's *connection* is in a transaction, where the driver `waits_with_begin`."""
+        """Say whether the driver's *connection* is in a transaction, as far as it knows."""
         raise NotImplementedError
+
+    def has_open_statement(self, connection: Any) -> bool:  # noqa: ARG002
+        """Say whether rows of a plain statement are still to be fetched; most drivers have them all at once."""
+        return False
 
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Note an *error* on a *connection*, and whether the transaction has outlived it."""
@@ -47,9 +51,15 @@ class PostgreSQL(Driver):
     _IN_FAILED_TRANSACTION = "25P02"
     """The SQLSTATE of whatever is sent after the statement that has failed."""
 
-    def __init__(self, is_in_error: Callable[[Any], bool]) -> None:
-        """Know how a driver's connection is asked whether its transaction is in error."""
-        self._is_in_error = is_in_error
+    def __init__(self, status: Callable[[Any], object], idle: object, in_error: object) -> None:
+        """Know how a driver's connection is asked for the status, and what it calls two of them."""
+        self._status = status
+        self._idle = idle
+        self._in_error = in_error
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Ask the driver."""
+        return self._status(connection) != self._idle
 
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Keep the error that has doomed the transaction, for it is the one to name."""
@@ -58,7 +68,7 @@ class PostgreSQL(Driver):
 
     def is_over(self, connection: Any, left: Traces) -> bool:  # noqa: ARG002
         """Ask the driver, for a rollback to a savepoint heals the transaction."""
-        return self._is_in_error(connection)
+        return self._status(connection) == self._in_error
 
 
 class Pg8000(PostgreSQL):
@@ -68,7 +78,7 @@ class Pg8000(PostgreSQL):
 
     def __init__(self) -> None:
         """Look at what it goes by itself."""
-        super().__init__(lambda connection: bool(connection._transaction_status == b"E"))  # noqa: SLF001
+        super().__init__(lambda connection: connection._transaction_status, b"I", b"E")  # noqa: SLF001
 
 
 class MySQL(Driver):
@@ -84,22 +94,28 @@ class MySQL(Driver):
     """A row that has changed since the snapshot, an error in COMMIT, a lock that was waited for too long (where
     ``innodb_rollback_on_timeout`` is on), too many locks, a deadlock, and two for the branch of a two-phase one."""
 
-    def __init__(self, was_in_transaction: Callable[[Any, Traces], bool], ask: Callable[[Any], bool]) -> None:
+    def __init__(self, was_in_transaction: Callable[[Any], bool | None], ask: Callable[[Any], bool]) -> None:
         """Know how a driver's connection is asked.
 
         Args:
-            was_in_transaction: Whether it was in a transaction before the error.
+            was_in_transaction: Whether it was in a transaction when the server sent its last answer, which is older
+                than an error; None for a driver that does not show that.
             ask: Whether it is in one now, which goes to the server.
         """
         self._was_in_transaction = was_in_transaction
         self._ask = ask
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Look at the status that was sent last; where it is not shown, the connection is in one."""
+        return self._was_in_transaction(connection) is not False
 
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Find out whether an error that may have rolled back everything has done so."""
         if mysql_code(error) not in self._ROLLING_BACK:
             return
         left = traces_of(connection)
-        if self._was_in_transaction(connection.dbapi_connection, left) and self._has_ended(connection):
+        was = self._was_in_transaction(connection.dbapi_connection)
+        if (left.has_written if was is None else was) and self._has_ended(connection):
             left.error, left.is_lost = error, True
 
     def is_over(self, connection: Any, left: Traces) -> bool:  # noqa: ARG002
@@ -131,6 +147,15 @@ class SQLite(Driver):
         """Ask the driver."""
         return bool(connection.in_transaction)
 
+    def has_open_statement(self, connection: Any) -> bool:
+        """Try to replace a function, which SQLite refuses while a statement is being read (sqlite3_create_function)."""
+        try:
+            for _ in range(2):  # it has to be there first
+                connection.create_function("wsgi_session_probe", 0, _probe)
+        except Exception:  # also of a thread that may not ask
+            return True
+        return False
+
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Look whether a transaction is over, and whether it had written."""
         left = look_at(connection)
@@ -157,20 +182,26 @@ def _begins_with_writes(driver: Any) -> bool:
     return driver.isolation_level is not None and getattr(driver, "autocommit", -1) == -1
 
 
-_IN_ERROR = 3
-"""libpq's ``PQTRANS_INERROR``."""
+_IDLE, _IN_ERROR = 0, 3
+"""libpq's ``PQTRANS_IDLE`` and ``PQTRANS_INERROR``."""
 
 _IN_TRANSACTION = 1
 """The bit of a transaction in the status that MySQL's server sends with its answers."""
 
 
-def _has_written(connection: Any, left: Traces) -> bool:
-    return left.has_written and not connection.get_autocommit()
+def _probe() -> None:
+    """Be replaced."""
 
 
-def _was_told(connection: Any, _left: Traces) -> bool:
-    """Look at the status that the server has sent with its last answer, which is older than the error."""
-    return bool(connection.server_status & _IN_TRANSACTION)
+def _is_in_autocommit(connection: Any) -> bool | None:
+    return False if connection.get_autocommit() else None
+
+
+def _was_told(connection: Any) -> bool | None:
+    """Look at the status that was sent last; rows that were returned come without one, so it may be older."""
+    if connection.get_autocommit():
+        return False
+    return bool(connection.server_status & _IN_TRANSACTION) or None
 
 
 def _ask_pymysql(connection: Any) -> bool:
@@ -186,10 +217,10 @@ def _ask_mariadb(connection: Any) -> bool:
 
 
 KNOWN: dict[str, Driver] = {
-    "mysqldb": MySQL(_has_written, _ask_mariadb),
+    "mysqldb": MySQL(_is_in_autocommit, _ask_mariadb),
     "pg8000": Pg8000(),
-    "psycopg": PostgreSQL(lambda connection: bool(connection.pgconn.transaction_status == _IN_ERROR)),
-    "psycopg2": PostgreSQL(lambda connection: bool(connection.get_transaction_status() == _IN_ERROR)),
+    "psycopg": PostgreSQL(lambda connection: connection.pgconn.transaction_status, _IDLE, _IN_ERROR),
+    "psycopg2": PostgreSQL(lambda connection: connection.get_transaction_status(), _IDLE, _IN_ERROR),
     "pymysql": MySQL(_was_told, _ask_pymysql),
     "pysqlite": SQLite(),
 }

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, PoolProxiedConnection
 
 
-def meet(connection: Connection) -> None:
-    """Take note of the engine of a *connection* on which a session has begun, for the first time on that engine."""
-    engine = connection.engine
+def meet(engine: Engine) -> None:
+    """Take note of an engine on which sessions begin, before the first one does, if it is known by then."""
+    if id(engine) in met:
+        return
     engines.add(engine)
     met.add(id(engine))
     weakref.finalize(engine, met.discard, id(engine)).atexit = False
@@ -32,7 +33,8 @@ def meet(connection: Connection) -> None:
     dialect: Any = engine.dialect
     if not getattr(dialect, _MET, False):  # engines with options share the dialect of the engine they were made from
         setattr(dialect, _MET, True)
-        last_word.give_to(connection)
+        last_word.give_to(dialect)
+        engine.clear_compiled_cache()  # what was compiled before is not known
         if dialect.name == "sqlite":
             dialect.do_commit = partial(_commit_or_roll_back, dialect.do_commit)
 
@@ -49,8 +51,10 @@ def is_autocommit(connection: Connection) -> bool:
 
     SQLAlchemy has no public name for what it asks itself.
     """
-    by_sqlalchemy = connection._is_autocommit_isolation()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return by_sqlalchemy or of_driver(connection, "autocommit", default=False) is True
+    if connection._is_autocommit_isolation():  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return True
+    ask = of_driver(connection, "get_autocommit", default=None)  # of MySQL's, whose 'autocommit' is a method
+    return bool(ask()) if callable(ask) else of_driver(connection, "autocommit", default=False) is True
 
 
 def of_driver(connection: Connection, name: str, *, default: object) -> object:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from .._log import log
 from ..errors import TransactionLostError
-from . import drivers, traces
+from . import contexts, drivers, traces
 from .codes import code_of, sqlstate
 
 if TYPE_CHECKING:
@@ -34,19 +34,12 @@ _KEY = "_wsgi_session_last_word"
 """The attribute of a dialect that is its `LastWord`."""
 
 
-def give_to(connection: Connection) -> None:
-    """Have the dialect of *connection* ask before it commits, if its driver is one of those that are known.
-
-    Args:
-        connection: Is in the first transaction of the dialect that we hear of.
-    """
-    dialect: Any = connection.dialect
+def give_to(dialect: Any) -> None:
+    """Have *dialect* ask before it commits, if its driver is one of those that are known."""
     driver = drivers.KNOWN.get(dialect.driver)
     if driver is not None and not dialect.is_async:
-        traces.leave_on(dialect)
-        word = LastWord(dialect, driver)
-        setattr(dialect, _KEY, word)
-        word.note_begin(connection.connection)
+        contexts.give_to(dialect)
+        setattr(dialect, _KEY, LastWord(dialect, driver))
 
 
 def of(dialect: Any) -> LastWord | None:
@@ -67,12 +60,16 @@ class LastWord:
         self._is_disconnect = dialect.is_disconnect
         self._prepare_twophase = dialect.do_prepare_twophase
         self._rollback = dialect.do_rollback
+        self._rollback_to_savepoint = dialect.do_rollback_to_savepoint
+        self._savepoint = dialect.do_savepoint
         if driver.waits_with_begin:
             dialect.do_begin = self.do_begin
         dialect.do_commit = self.do_commit
         dialect.do_commit_twophase = self.do_commit_twophase
         dialect.do_prepare_twophase = self.do_prepare_twophase
         dialect.do_rollback = self.do_rollback
+        dialect.do_rollback_to_savepoint = self.do_rollback_to_savepoint
+        dialect.do_savepoint = self.do_savepoint
         dialect.is_disconnect = self.is_disconnect
 
     def is_disconnect(self, error: Any, connection: Any, cursor: Any) -> bool:
@@ -113,6 +110,20 @@ class LastWord:
         """Roll back, which heals everything."""
         traces.forget(connection)
         self._rollback(connection)
+
+    def do_savepoint(self, connection: Connection, name: str) -> None:
+        """Begin a savepoint, and note whether something had been written before it."""
+        left = traces.look_at(connection.connection)
+        if left is not None and left.has_written:
+            left.written_before = (*left.written_before, name)
+        self._savepoint(connection, name)
+
+    def do_rollback_to_savepoint(self, connection: Connection, name: str) -> None:
+        """Roll back to a savepoint, and forget what was written in it."""
+        self._rollback_to_savepoint(connection, name)
+        left = traces.look_at(connection.connection)
+        if left is not None and name not in left.written_before:
+            left.has_written = False
 
     def do_prepare_twophase(self, connection: Connection, xid: Any) -> None:
         """Prepare, if nothing was lost.
@@ -183,21 +194,21 @@ def may_have_lost(left: Traces) -> bool:
 
 
 def _lost(left: Traces) -> TransactionLostError:
-    if left.ended_by is not None:
+    if left.ended_by is not None and left.error is None:
         return TransactionLostError(
             f"The transaction was ended by {left.ended_by!r}, sent as text, and what was written in it is gone;"
             f" SQLAlchemy does not know that. Write 'session.rollback()' instead."
         )
+    if left.error is None:
+        return TransactionLostError(
+            "The transaction has ended before its COMMIT, by an error in the driver's own cursor or past SQLAlchemy."
+            " Use 'session.commit()' and 'session.rollback()' alone, and 'with session.begin_nested():' around a"
+            " statement that may fail."
+        )
+    code = code_of(left.error)  # the text may have values in it
+    name = f"{type(left.error).__name__}{'' if code is None else f' ({code})'}"
     return TransactionLostError(
-        f"The database has rolled back the transaction {_when(left.error)}, so it cannot be committed."
-        " Put a statement that may fail into 'with session.begin_nested():', so that its error undoes nothing else,"
-        " or do not handle the error."
+        f"The database has rolled back the transaction with {name}, an error that was handled, so it cannot be"
+        " committed. Put a statement that may fail into 'with session.begin_nested():', so that its error undoes"
+        " nothing else, or do not handle the error."
     )
-
-
-def _when(error: BaseException | None) -> str:
-    """Name the error that was handled by its class and its code; its text may have values in it."""
-    if error is None:
-        return "by itself"
-    code = code_of(error)
-    return f"with {type(error).__name__}{'' if code is None else f' ({code})'}, an error that was handled"

@@ -1,47 +1,19 @@
-"""The traces of a transaction: what was sent on its connection that may have changed something, and what went wrong.
+"""The traces of a transaction: what was done in it that may have changed something, and what went wrong.
 
 They are kept with the connection as it was taken from its pool, and only where there are any: a transaction that has
-read has none. A subclass of the dialect's ``execution_ctx_cls`` leaves them. SQLAlchemy runs the method that it
-overrides for DML and for text alone, so a SELECT pays nothing.
+only read has none.
 """
 
 from __future__ import annotations
 
-import re
+import weakref
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.engine.default import DefaultExecutionContext
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-    from sqlalchemy.engine import Dialect
 
 _KEY = "wsgi_session.traces"
-
-_first_word = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)", re.DOTALL)
-_end = re.compile(
-    r"\s*(COMMIT|END|ROLLBACK|ABORT)\b(?!\s+(?:(?:WORK|TRANSACTION)\s+)?(?:TO|PREPARED)\b)", re.IGNORECASE
-)
-
-_HARMLESS = frozenset(
-    {
-        "begin",
-        "explain",
-        "lock",
-        "pragma",
-        "release",
-        "rollback",
-        "savepoint",
-        "select",
-        "set",
-        "show",
-        "table",
-        "values",
-    }
-)
-"""What text begins with that changes no rows; of ``ROLLBACK`` it is the one to a savepoint, for `_end` comes first."""
 
 
 class Traces:
@@ -49,6 +21,9 @@ class Traces:
 
     What is not set is the class's: most transactions set one thing.
     """
+
+    cursors: dict[int, weakref.ref[Any]] | None = None
+    """The contexts of the cursors of the server's that were opened, by the ids of the cursors."""
 
     ended_by: str | None = None
     """The text that has ended it, and with it what had been written."""
@@ -59,6 +34,9 @@ class Traces:
     has_written: bool = False
     """Whether a statement has succeeded that may have changed something."""
 
+    held: str | None = None
+    """The first word of a text that has set up something in the transaction: ``SET LOCAL``, a temporary table."""
+
     is_awaited: bool = False
     """Whether a callback waits for its commit."""
 
@@ -67,6 +45,13 @@ class Traces:
 
     is_lost: bool = False
     """Whether the database has rolled it back with the error."""
+
+    written_before: tuple[str, ...] = ()
+    """The names of the savepoints before which something had been written."""
+
+    def open_cursors(self) -> list[Any]:
+        """List the contexts of the cursors of the server's that somebody may still read."""
+        return [context for known in list((self.cursors or {}).values()) if (context := known()) is not None]
 
 
 def traces_of(connection: Any) -> Traces:
@@ -90,54 +75,11 @@ def forget(connection: Any) -> None:
         kept.pop(_KEY, None)
 
 
-on_text_commit: list[Callable[[Connection], object]] = []
-"""Are called with a connection on which a COMMIT was sent as text."""
+on_own_commit: list[Callable[[Connection], object]] = []
+"""Are called with a connection on which something was committed past SQLAlchemy, or may have been."""
 
 
-def leave_on(dialect: Dialect) -> None:
-    """Have what is sent by *dialect* leave its traces."""
-    dialect.execution_ctx_cls = _tracing(dialect.execution_ctx_cls)  # type: ignore[arg-type]
-
-
-@cache
-def _tracing(base: type[DefaultExecutionContext]) -> type[DefaultExecutionContext]:
-    """Derive from the class of an execution context one that leaves traces."""
-    if issubclass(base, _Tracing):
-        return base
-    return type(base.__name__, (_Tracing, base), {"__module__": __name__, "__doc__": base.__doc__})
-
-
-class _Tracing(DefaultExecutionContext):
-    """Leaves traces.  Lives as long as an execution."""
-
-    @classmethod
-    def _init_ddl(cls, *arguments: Any, **more: Any) -> Any:
-        context: Any = super()._init_ddl(*arguments, **more)
-        traces_of(context._dbapi_connection).has_written = True  # noqa: SLF001
-        return context
-
-    def _setup_dml_or_text_result(self) -> Any:
-        if self.is_text:
-            _note_text(self)
-        else:
-            traces_of(self._dbapi_connection).has_written = True
-        return super()._setup_dml_or_text_result()  # type: ignore[no-untyped-call]
-
-
-def _note_text(context: _Tracing) -> None:
-    statement: str = context.statement or ""
-    traces = traces_of(context.root_connection.connection)
-    if end := _end.match(statement):
-        _note_end(context, traces, end[1].upper())
-    elif not traces.has_written:
-        word = _first_word.match(statement)
-        traces.has_written = word is None or word[1].lower() not in _HARMLESS
-
-
-def _note_end(context: _Tracing, traces: Traces, word: str) -> None:
-    if word in ("COMMIT", "END"):
-        for tell in on_text_commit:
-            tell(context.root_connection)
-        forget(context.root_connection.connection)
-    elif traces.has_written or traces.is_awaited:
-        traces.ended_by = word
+def tell_of_commit(connection: Connection) -> None:
+    """Tell of a commit that SQLAlchemy does not know of."""
+    for tell in on_own_commit:
+        tell(connection)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from .._log import log
 from ..errors import OpenTransactionError
-from . import engines, pools, traces
+from . import engines, holdings, last_word, leaving, pools, traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -38,6 +38,7 @@ def listen_to(session_class: type[Session]) -> None:
     """Listen to the sessions of *session_class*, if that has not been done yet."""
     if session_class not in _listened_to:
         _listened_to.add(session_class)
+        leaving.watch(session_class)
         event.listen(session_class, "after_begin", _after_begin)
         event.listen(session_class, "after_flush", _after_flush)
         event.listen(
@@ -59,10 +60,15 @@ def changes(session: Session) -> str:
     """Describe what *session* would lose in a rollback, as far as it can be seen.
 
     Returns:
-        Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing.
+        Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing. What was sent directly,
+        such as an ``update()``, is mentioned where nothing was flushed.
     """
     seen = [] if _is_clean(session) else _pending(session)
-    return ", ".join([*seen, "flushed changes"] if _has_flushed(session) else seen)
+    if _has_flushed(session):
+        seen.append("flushed changes")
+    elif any(map(holdings.has_changed, connections_of(session.get_transaction()))):
+        seen.append("what was sent directly")
+    return ", ".join(seen)
 
 
 def why_not_release(session: Session) -> str | None:
@@ -78,7 +84,7 @@ def why_not_release(session: Session) -> str | None:
         return "its transaction is a two-phase one"
     if lost := changes(session):
         return f"it has changes that would be lost ({lost})"
-    return None
+    return next(filter(None, map(holdings.of, _own_connections(transaction))), None)
 
 
 def release(session: Session) -> None:
@@ -101,6 +107,11 @@ def roll_back(session: Session) -> None:
     _end_or_discard(session, session.rollback)
 
 
+def is_read(session: Session) -> bool:
+    """Say whether rows are still being read in the transaction of *session*, by a cursor that would go with it."""
+    return any(map(holdings.cursor_of, _own_connections(session.get_transaction())))
+
+
 def give_back(session: Session) -> None:
     """Release the connections of *session* where nothing is lost by it, else roll back; a failure is logged."""
     try:
@@ -108,6 +119,16 @@ def give_back(session: Session) -> None:
     except Exception:  # a column type of the user's may fail to compare
         must_roll_back = True
     _end_or_discard(session, session.rollback if must_roll_back else partial(release, session))
+
+
+def release_reads(session: Session) -> None:
+    """Release the connections of *session* where that would not be refused; a failure is logged."""
+    try:
+        may_release = why_not_release(session) is None
+    except Exception:  # a column type of the user's may fail to compare
+        may_release = False
+    if may_release:
+        _end_or_discard(session, partial(release, session))
 
 
 def close(session: Session) -> None:
@@ -147,10 +168,27 @@ def finish_commit(session: Session) -> None:
 
 
 def note_awaited(session: Session) -> None:
-    """Leave a trace on the connections of *session*: its commit is waited for, so none may come to nothing quietly."""
+    """Leave a trace on the connections of *session*: its commit is waited for, so none may come to nothing quietly.
+
+    Raises:
+        TransactionLostError: If one would; also where the owner of the connection is to commit later.
+    """
     for connection in connections_of(session.get_transaction()):
         if not connection.closed and not connection.invalidated:
             traces.traces_of(connection.connection).is_awaited = True
+    refuse_lost(session)
+
+
+def refuse_lost(session: Session) -> None:
+    """Raise an error if a transaction of *session* is lost, before another one is committed.
+
+    Raises:
+        TransactionLostError: If one is.
+    """
+    for connection in connections_of(session.get_transaction()):
+        word = None if connection.closed or connection.invalidated else last_word.of(connection.dialect)
+        if word is not None:
+            word.comes_to_nothing(connection)
 
 
 def is_within(transaction: SessionTransaction | None, outer: SessionTransaction) -> bool:
@@ -236,11 +274,31 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
 
 def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
     if id(connection.engine) not in engines.met:
-        engines.meet(connection)
+        engines.meet(connection.engine)
+        if word := last_word.of(connection.dialect):
+            word.note_begin(connection.connection)
 
 
 def _after_commit(session: Session) -> None:
-    session.info[_COMMITTED] = id(session.get_nested_transaction() or session.get_transaction())
+    transaction = session.get_nested_transaction() or session.get_transaction()
+    session.info[_COMMITTED] = id(transaction)
+    if any(map(holdings.has_own_options, connections_of(transaction))):
+        _watch_options(session, connections_of(transaction))
+
+
+def _watch_options(session: Session, connections: list[Connection]) -> None:
+    """Say when *session* begins anew without the tenant's schema that its connections were given."""
+    if any(map(holdings.is_translated, connections)):
+        event.listen(session, "after_begin", _mention_lost_schema, once=True)
+
+
+def _mention_lost_schema(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    if not holdings.has_own_options(connection):
+        log.warning(
+            "The 'schema_translate_map' that 'session.connection()' was given has ended with its transaction, and the"
+            " session goes on in the default schema. Give it to the engine of the session:"
+            " 'Session(bind=engine.execution_options(schema_translate_map=...))'."
+        )
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:

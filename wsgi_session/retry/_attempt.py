@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
-from .._session import engines, pools, traces
+from .. import callbacks
+from .._session import engines, pools, texts, traces
+from ..errors import TransactionLostError
 from ._conflict import is_echo
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Attempt:
     def begins(self, connection: Connection) -> None:
         """Note that a transaction begins, or that one is rolled back: the COMMIT before it, if any, has succeeded."""
         self._committing = None
+        self.ran_dry = None
         if engines.is_autocommit(connection):
             self.is_committed = True
 
@@ -104,9 +107,11 @@ class Attempt:
             error = self.last_error or self._absorbed or error
         self.last_error = error
         self.has_lost_connection = context.is_disconnect or context.connection is None
+        if context.is_disconnect and texts.is_commit(context.statement or ""):
+            self.is_committed = True
         if self._committing is None or self._committing[0] is not context.connection:
             return
-        if _is_failed_commit(context) and isinstance(context.original_exception, Exception):
+        if _is_failed_commit(context):
             self.is_committed = self._committing[1]
         self._committing = None
 
@@ -156,7 +161,8 @@ def listen() -> None:
     event.listen(Engine, "handle_error", _on_error)
     event.listen(Session, "after_soft_rollback", _on_soft_rollback)
     pools.on_dry.append(_on_dry)
-    traces.on_text_commit.append(_on_commit)
+    traces.on_own_commit.append(_on_own_commit)
+    callbacks.on_run.append(_on_callback)
 
 
 def _attempts() -> Iterator[Attempt]:
@@ -174,6 +180,17 @@ def _on_begin(connection: Connection) -> None:
 def _on_commit(connection: Connection, *_of_two_phases: object) -> None:
     for attempt in _attempts():
         attempt.commits(connection)
+
+
+def _on_own_commit(_connection: Connection) -> None:
+    for attempt in _attempts():
+        attempt.is_committed = True
+
+
+def _on_callback(_callback: object) -> None:
+    """Note that a callback of `on_commit` has run: what it has done cannot be undone, and is not to be done twice."""
+    for attempt in _attempts():
+        attempt.is_committed = True
 
 
 def _on_savepoint(connection: Connection, _name: object) -> None:
@@ -209,6 +226,9 @@ def _on_dry(error: PoolTimeoutError) -> None:
 def _is_failed_commit(context: ExceptionContext) -> bool:
     """Say whether an error is that of a COMMIT, and the connection has outlived it.
 
-    An error while rows are fetched has no statement, either, but a context; it ends no transaction.
+    An error while rows are fetched has no statement, either, but a context; it ends no transaction. What is neither
+    the driver's nor ours has struck from outside, as a timeout by a signal does: nobody knows what became of COMMIT.
     """
-    return context.statement is None and context.execution_context is None and not context.is_disconnect
+    if context.statement is not None or context.execution_context is not None or context.is_disconnect:
+        return False
+    return isinstance(context.original_exception, (context.dialect.loaded_dbapi.Error, TransactionLostError))

@@ -68,6 +68,7 @@ def retrying(
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         attempted = in_scope(function)
+        name = getattr(function, "__qualname__", repr(function))
 
         @functools.wraps(function)
         def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,7 +82,7 @@ def retrying(
                         if reason is None:
                             raise
                         failed = policy.failed_attempt(next(numbers), reason, attempt.obstacle)
-                        policy.tell(f"{function.__qualname__}()", failed)
+                        policy.tell(f"{name}()", failed)
                         if failed.wait is None:
                             raise
                         time.sleep(failed.wait)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .._log import log
 from ..scope import checked_hook
+from ._conflict import is_echo
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -77,17 +78,20 @@ class Policy:
         if self.on_failed_attempt is not None:
             checked_hook(self.on_failed_attempt, "on_failed_attempt")
 
-    def reason(self, attempt: Attempt, *raised: BaseException | None) -> BaseException | None:
+    def reason(self, attempt: Attempt, raised: BaseException | None) -> BaseException | None:
         """Return the error for which *attempt*, which has failed, is worth another one; None if it is not.
 
         Args:
-            attempt: Knows the errors of databases and of flushes, also those that were handled since.
-            *raised: What else has ended it, as far as that is known.
+            attempt: Knows the errors of databases and of flushes.
+            raised: What has ended it; None where a framework has made a response of that.
         """
-        for error in (*raised, *attempt.errors()):
-            if error is not None and self.is_retryable(error):
+        if raised is not None and self.is_retryable(raised):
+            return raised
+        hidden = [error for error in attempt.errors() if raised is None or _is_behind(error, raised)]
+        for error in hidden:
+            if self.is_retryable(error):
                 return error
-        return attempt.last_error if self.retry_disconnects and attempt.has_lost_connection else None
+        return attempt.last_error if self.retry_disconnects and attempt.has_lost_connection and hidden else None
 
     def obstacle(self, number: int) -> str | None:
         """Say why there is no attempt after *number*, which begins at 0; None if there is one."""
@@ -118,6 +122,18 @@ class Policy:
     def _backoff(self, number: int) -> float:
         """Choose the seconds to wait, with full jitter: those who have met in a conflict should not meet again."""
         return random.uniform(0, min(self.max_wait, self.wait * 2 ** min(number, 60)))
+
+
+def _is_behind(error: BaseException, raised: BaseException) -> bool:
+    """Say whether *raised* is *error*, comes from it, or only says that its transaction is gone."""
+    seen: list[BaseException] = []
+    at: BaseException | None = raised
+    while at is not None and at not in seen:
+        if at is error or at is getattr(error, "orig", None) or is_echo(at):
+            return True
+        seen.append(at)
+        at = at.__cause__ or at.__context__
+    return False
 
 
 def _name(error: BaseException) -> str:

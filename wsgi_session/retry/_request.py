@@ -110,10 +110,10 @@ class AttemptedRequest:
     def _raise_what_was_hidden(self, start: HeldStart, environ: WSGIEnvironment, attempt: Attempt) -> None:
         """Raise the error of which a framework has made a page, if something is to come in place of the page."""
         policy, status = self._options.policy, start.status
-        if not self._options.retry_responses or not isinstance(status, str) or not status.startswith("5"):
+        if not isinstance(status, str) or not status.startswith("5"):
             return
         error = policy.reason(attempt, start.error)
-        may_excuse = self._may_excuse(attempt, start)
+        may_excuse = self._options.retry_responses and self._may_excuse(attempt, start)
         if error is None:
             if attempt.ran_dry is not None and may_excuse:
                 raise attempt.ran_dry
@@ -122,6 +122,8 @@ class AttemptedRequest:
         obstacle = self._obstacle(attempt, start) or policy.obstacle(self._number)
         if not status.startswith("500"):
             obstacle = f"the application has answered {status[:3]} itself"
+        elif not self._options.retry_responses:
+            obstacle = "retry_responses=False"
         elif obstacle is None or may_excuse:
             raise error
         policy.tell(_wsgi.method_and_path(environ), policy.failed_attempt(self._number, error, obstacle, environ))
@@ -150,7 +152,7 @@ class AttemptedRequest:
             if failed.wait is not None:
                 time.sleep(failed.wait)
                 return AGAIN
-        elif not isinstance(error, PoolTimeoutError) and attempt.ran_dry is None:
+        elif not isinstance(error, PoolTimeoutError):
             return None
         if self._options.exhausted is None or not self._may_excuse(attempt, start):
             return None

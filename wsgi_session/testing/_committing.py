@@ -86,8 +86,8 @@ class committing(Isolation):  # noqa: N801
         if not self._database.search(PurePath(name).name if is_sqlite else name):
             self._problems.refuse(
                 f"{label_of(engine)} is not marked as a test's database, and this block deletes what it finds in the"
-                f" tables that are written to. Use one whose name has {self._database.pattern!r} in it, or say what marks"
-                " yours: 'committing(database=...)'."
+                f" tables that are written to. Use one whose name has {self._database.pattern!r} in it, or say what"
+                " marks yours: 'committing(database=...)'."
             )
 
     def _write(self, connection: Connection, table: Table) -> None:

@@ -1,0 +1,46 @@
+"""The leaving of a session: what the application does to it that throws away what was not committed.
+
+``Session.remove()`` and the end of ``with Session() as session:`` are a ``close()``, too. SQLAlchemy has no event that
+comes before the objects are gone. But each `sessionmaker` makes a class of its own for its sessions, and so its
+``close()`` and ``reset()`` can say first that they are called; what shares its class with others is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from sqlalchemy.orm import Session, scoped_session
+
+on_leave: list[Callable[[Session, FrameType, str], object]] = []
+"""Are called with a session that is about to be left, the frame that does it, and the name of the method."""
+
+
+def watch(session_class: type[Session]) -> None:
+    """Have `on_leave` told of the sessions of *session_class*, if that is a `sessionmaker`'s own."""
+    if session_class.__module__ == Session.__module__ and Session in session_class.__mro__[1:]:
+        for name in ("close", "reset"):
+            setattr(session_class, name, _telling(session_class, name))
+
+
+def described(frame: FrameType, name: str) -> str:
+    """Say what an application has written that leaves its session: *frame* has called the method *name*."""
+    if frame.f_code is scoped_session.remove.__code__:
+        return "'Session.remove()'"
+    if frame.f_code is Session.__exit__.__code__:
+        return "the end of 'with Session() as session:'"
+    return f"'session.{name}()'"
+
+
+def _telling(session_class: type[Session], name: str) -> Callable[[Any], None]:
+    @functools.wraps(getattr(Session, name))
+    def leave(self: Any) -> None:
+        frame = sys._getframe(1)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        for tell in on_leave:
+            tell(self, frame, name)
+        getattr(super(session_class, self), name)()
+
+    return leave
