@@ -28,6 +28,9 @@ _COMMITTED = "wsgi_session.committed"
 """The key of `Session.info` under which the id of the transaction is that was committed last: of it alone, for the
 transaction refers to the session."""
 
+_TRANSLATED = "wsgi_session.translated"
+"""The key of `Session.info` that says that the connection of the last transaction had been given a tenant's schema."""
+
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
 
@@ -289,11 +292,13 @@ def _after_commit(session: Session) -> None:
 def _watch_options(session: Session, connections: list[Connection]) -> None:
     """Say when *session* begins anew without the tenant's schema that its connections were given."""
     if any(map(holdings.is_translated, connections)):
-        event.listen(session, "after_begin", _mention_lost_schema, once=True)
+        session.info[_TRANSLATED] = True
+        if not event.contains(session, "after_begin", _mention_lost_schema):
+            event.listen(session, "after_begin", _mention_lost_schema)
 
 
-def _mention_lost_schema(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
-    if not holdings.has_own_options(connection):
+def _mention_lost_schema(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    if session.info.pop(_TRANSLATED, False) and not holdings.has_own_options(connection):
         log.warning(
             "The 'schema_translate_map' that 'session.connection()' was given has ended with its transaction, and the"
             " session goes on in the default schema. Give it to the engine of the session:"

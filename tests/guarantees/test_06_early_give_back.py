@@ -1,0 +1,397 @@
+"""6: what a response has only read goes back early, with every driver, and nothing else does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy.orm import Session as SQLAlchemySession
+from sqlalchemy.orm import sessionmaker
+
+from tests.helpers import Exchange, Word, add_words, answer, is_clean, request, words
+from wsgi_session import (
+    PendingChangesError,
+    RequestScopedSession,
+    SessionMiddleware,
+    current_scope,
+    never,
+    on_unsafe_success,
+)
+
+KEY = "sqlalchemy.session"
+
+POSTGRESQL = [
+    pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
+    for name in ("psycopg", "psycopg2", "pg8000")
+]
+MARIADB = [
+    pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
+    pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
+]
+DRIVERS = ["sqlite", *POSTGRESQL, *MARIADB]
+with_every_driver = pytest.mark.parametrize("driver", DRIVERS)
+on_every_server = pytest.mark.parametrize("driver", [*POSTGRESQL, *MARIADB])
+on_postgresql = pytest.mark.parametrize("driver", POSTGRESQL)
+
+ROWS = 300
+
+
+@pytest.fixture
+def driver() -> str:
+    """Return SQLite, where a test names no other."""
+    return "sqlite"
+
+
+@pytest.fixture
+def engine(driver: str, engine_by: Callable[..., Engine]) -> Engine:
+    """Return an engine with a pool of one, and many words."""
+    engine = engine_by(driver)
+    with sessionmaker(engine).begin() as session:
+        session.add_all([Word(text=f"word {number}") for number in range(ROWS)])
+    return engine
+
+
+def is_out(engine: Engine) -> bool:
+    """Say whether the connection is in use."""
+    return engine.pool.checkedout() == 1  # type: ignore[attr-defined]
+
+
+def stranger(engine: Engine) -> None:
+    """Do as the next who gets the connection: read, change and commit."""
+    with sessionmaker(engine).begin() as session:
+        session.execute(update(Word).values(text="of a stranger"))
+        add_words(session, "a stranger's own")
+
+
+# What a view reads, and its body reads on.
+
+
+def all_objects(session: Any) -> Iterator[Any]:
+    """Objects that were loaded."""
+    return iter(session.scalars(select(Word)).all())
+
+
+def a_lazy_attribute(session: Any) -> Iterator[Any]:
+    """A relationship that is loaded later."""
+    loaded = session.scalars(select(Word).limit(3)).all()
+    return (word.letters for word in loaded)
+
+
+def a_result_to_its_end(session: Any) -> Iterator[Any]:
+    """A cursor of the server's that was read to its end."""
+    return iter(session.scalars(select(Word).execution_options(yield_per=50)).all())
+
+
+READS = [all_objects, a_lazy_attribute, a_result_to_its_end]
+
+
+@with_every_driver
+@pytest.mark.parametrize("reads", READS, ids=lambda reads: reads.__name__)
+def test_a_body_reads_on(reads: Any, engine: Engine) -> None:
+    """The connection is back before the first byte, another request has it, and the body reads on in a new one."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        found = reads(environ[KEY])
+        answer(start_response)
+        return (str(one).encode() for one in found)
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+
+    assert is_clean(engine)
+    stranger(engine)
+    exchange.read().close()
+    assert len(exchange.chunks) in (3, ROWS)
+    assert "a stranger's own" in words(engine)
+    assert is_clean(engine)
+
+
+@on_every_server
+def test_a_plain_result_that_is_half_read(engine: Engine) -> None:
+    """The rows of a plain result are the client's already on the servers' drivers."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        rows = environ[KEY].execute(text("SELECT text FROM word"))
+        rows.fetchone()
+        answer(start_response)
+        return (row.text.encode() for row in rows)
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+
+    assert not is_out(engine)
+    stranger(engine)
+    exchange.read().close()
+    assert len(exchange.chunks) == ROWS - 1
+    assert b"of a stranger" not in exchange.chunks
+
+
+@with_every_driver
+def test_it_is_off_by_default(engine: Engine) -> None:
+    """A body has the transaction of its view."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[KEY].scalars(select(Word)).all()
+        answer(start_response)
+        yield b"x"
+        yield b"y"
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine)))
+    exchange.step()
+
+    assert is_out(engine)
+    exchange.close()
+    assert is_clean(engine)
+
+
+@pytest.mark.parametrize("commit", [never, on_unsafe_success])
+def test_in_each_mode(commit: Any, engine: Engine) -> None:
+    """Also under a rule, where it has committed nothing."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[KEY].scalars(select(Word)).all()
+        answer(start_response)
+        yield b"x"
+        yield b"y"
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), commit=commit, release_reads=True))
+    exchange.step()
+
+    assert is_clean(engine)
+    exchange.close()
+
+
+# What is refused.
+
+
+def an_open_cursor(session: Any) -> Any:
+    """A cursor of the server's is half read."""
+    rows = session.execute(text("SELECT text FROM word"), execution_options={"yield_per": 10})
+    rows.fetchone()
+    return rows
+
+
+def an_untouched_cursor(session: Any) -> Any:
+    """One that was opened, and not read at all."""
+    return session.scalars(select(Word).execution_options(yield_per=10))
+
+
+def a_direct_statement(session: Any) -> Any:
+    """An ``update()`` that a flush does not know of."""
+    return session.execute(update(Word).values(text="mine"))
+
+
+def an_insert_as_text(session: Any) -> Any:
+    """The same as text."""
+    return session.execute(text("INSERT INTO word (text) VALUES ('mine')"))
+
+
+def options_of_the_connection(session: Any) -> Any:
+    """A tenant's schema that was given to the connection."""
+    return session.connection(execution_options={"schema_translate_map": {"tenant": None}})
+
+
+def a_setting(session: Any) -> Any:
+    """What holds for this transaction alone."""
+    return session.execute(text("SET LOCAL lock_timeout = '1s'"))
+
+
+def a_setting_by_a_function(session: Any) -> Any:
+    """The same by a function, as text."""
+    return session.execute(text("SELECT set_config('lock_timeout', '1s', true)")).all()
+
+
+def a_lock_by_a_function(session: Any) -> Any:
+    """A lock of the application's own."""
+    return session.execute(text("SELECT pg_advisory_xact_lock(1)")).all()
+
+
+def a_temporary_table(session: Any) -> Any:
+    """A table that goes with the transaction."""
+    return session.execute(text("CREATE TEMPORARY TABLE of_mine (id INTEGER) ON COMMIT DROP"))
+
+
+def rows_of_sqlite(session: Any) -> Any:
+    """A plain result is half read: SQLite would mix in the rows of others."""
+    rows = session.execute(text("SELECT text FROM word"))
+    rows.fetchone()
+    return rows
+
+
+REFUSED = [
+    *[(driver, act) for driver in [*POSTGRESQL, *MARIADB] for act in (an_open_cursor, an_untouched_cursor)],
+    *[(d, act) for d in DRIVERS for act in (a_direct_statement, an_insert_as_text, options_of_the_connection)],
+    *[
+        (driver, act)
+        for driver in POSTGRESQL
+        for act in (a_setting, a_setting_by_a_function, a_lock_by_a_function, a_temporary_table)
+    ],
+    ("sqlite", rows_of_sqlite),
+]
+
+
+def cases() -> Iterator[Any]:
+    """Yield the refusals as parameters."""
+    for driver, act in REFUSED:
+        name, marks = (driver, ()) if isinstance(driver, str) else (driver.values[0], driver.marks)
+        yield pytest.param(name, act, marks=marks, id=f"{name}-{act.__name__}")
+
+
+@pytest.mark.parametrize(("driver", "act"), [*cases()])
+def test_what_is_not_released(act: Any, engine: Engine) -> None:
+    """`release()` refuses and changes nothing, and ``release_reads`` leaves it alone."""
+    errors: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        kept = act(environ[KEY])
+        with pytest.raises(PendingChangesError) as raised:
+            current_scope().release()
+        errors.append(str(raised.value))
+        answer(start_response)
+        yield b"x"
+        assert environ[KEY].in_transaction()
+        if hasattr(kept, "close") and act is not options_of_the_connection:
+            kept.close()
+        environ[KEY].rollback()
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+    exchange.step()
+
+    assert is_out(engine)
+    exchange.read().close()
+    assert errors
+    assert is_clean(engine)
+
+
+@on_every_server
+def test_a_cursor_that_was_dropped(engine: Engine) -> None:
+    """Nobody can read it any more, so it holds nothing."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ[KEY].execute(text("SELECT text FROM word"), execution_options={"yield_per": 10}).close()
+        current_scope().release()
+        answer(start_response)
+        return [b"x"]
+
+    request(SessionMiddleware(app, sessionmaker(engine)))
+
+    assert is_clean(engine)
+
+
+@on_postgresql
+def test_what_each_transaction_is_given_anew(engine: Engine) -> None:
+    """What a listener to ``after_begin`` has set is set again, and so is no reason to refuse."""
+    factory = sessionmaker(engine)
+
+    def on_begin(_session: Any, _transaction: Any, connection: Any) -> None:
+        connection.execute(text("SET LOCAL application_name = 'a tenant'"))
+
+    event.listen(factory, "after_begin", on_begin)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[KEY].scalars(select(Word)).all()
+        answer(start_response)
+        yield b""
+        yield str(environ[KEY].scalar(text("SELECT current_setting('application_name')"))).encode()
+
+    exchange = Exchange(SessionMiddleware(app, factory, release_reads=True))
+    exchange.step()
+
+    assert is_clean(engine)
+    assert exchange.read().close().body == b"a tenant"
+
+
+def test_it_is_all_or_nothing_for_each_session(new_engine: Any) -> None:
+    """A session on two engines keeps both where one is refused."""
+    first, second = new_engine(), new_engine()
+
+    class Routed(SQLAlchemySession):
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **kw: Any) -> Any:
+            return bind or (first if clause is None else second)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        session = environ[KEY]
+        session.execute(text("SELECT 1"))
+        session.connection(bind_arguments={"bind": first}).execute(text("UPDATE word SET text = 'x'"))
+        with pytest.raises(PendingChangesError):
+            current_scope().release()
+        assert is_out(first)
+        assert is_out(second)
+        answer(start_response)
+        session.rollback()
+        return [b"x"]
+
+    request(SessionMiddleware(app, sessionmaker(second, class_=Routed)))
+
+
+@on_postgresql
+@pytest.mark.parametrize("commit", [never, on_unsafe_success])
+def test_a_cursor_that_is_asked_once_more(commit: Any, engine: Engine) -> None:
+    """A body may ask its cursor for one more row after the declared length: the connection is its own until the end."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        rows = environ[KEY].execute(text("SELECT 'x' FROM word LIMIT 20"), execution_options={"yield_per": 10})
+        answer(start_response, "200 OK", ("Content-Length", "20"))
+        for row in rows:
+            yield row[0].encode()
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), commit=commit))
+    for _ in range(20):
+        exchange.step()
+
+    assert is_out(engine)
+    assert exchange.step() is None
+    exchange.close()
+    assert exchange.body == b"x" * 20
+    assert is_clean(engine)
+
+
+@pytest.mark.filterwarnings("ignore:Previous unbuffered result was left incomplete")  # PyMySQL's
+@pytest.mark.parametrize("driver", MARIADB[:1])  # mysqlclient raises an error
+def test_rows_that_mariadb_drops(engine: Engine, caplog: Any) -> None:
+    """There, a statement ends the rows of another one that are still to come, without an error; it is said."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        for number, word in enumerate(environ[KEY].scalars(select(Word).execution_options(yield_per=50))):
+            if number == 0:
+                assert word.letters == []
+            yield b"x"
+
+    exchange = request(SessionMiddleware(app, sessionmaker(engine)))
+
+    assert len(exchange.chunks) < ROWS
+    assert [record.getMessage().startswith("A statement was sent while") for record in caplog.records] == [True]
+
+
+@on_postgresql
+def test_rows_that_postgresql_keeps(engine: Engine, caplog: Any) -> None:
+    """Elsewhere it is right, and nothing is said."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        for word in environ[KEY].scalars(select(Word).execution_options(yield_per=50)):
+            assert word.letters == []
+            yield b"x"
+
+    assert len(request(SessionMiddleware(app, sessionmaker(engine))).chunks) == ROWS
+    assert caplog.records == []
+
+
+@with_every_driver
+def test_a_tenants_schema_that_ends_with_a_commit(engine: Engine, caplog: Any) -> None:
+    """What was given to ``session.connection()`` is gone after COMMIT; it is said when the session goes on without."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        options = {"schema_translate_map": {"tenant": None}}
+        Session.connection(execution_options=options)
+        Session.commit()
+        Session.connection(execution_options=options)  # given again: nothing is said
+        Session.commit()
+        answer(start_response)
+        yield str(len(Session.scalars(select(Word)).all())).encode()
+
+    request(SessionMiddleware(app, Session))
+
+    assert ["schema_translate_map" in record.getMessage() for record in caplog.records] == [True]
