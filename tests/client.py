@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from select import select
 from types import MappingProxyType
@@ -88,6 +89,15 @@ class Client:
     def peek(self, patience: float) -> bool:
         """Wait for something to arrive, for *patience* seconds at most, and say whether it has."""
         return bool(select([self._socket], [], [], patience)[0])
+
+    def listen(self, patience: float) -> None:
+        """Take what arrives, until there was nothing for *patience* seconds."""
+        with suppress(ConnectionResetError):
+            while self.peek(patience):
+                received = self._receive()
+                self._http.receive_data(received)
+                if not received:
+                    return
 
     def leave(self) -> None:
         """Reset the connection: whatever the server writes from now on is an error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,8 +20,9 @@ from sqlalchemy.orm import sessionmaker
 from wsgi_session import RequestScopedSession
 
 from . import mariadb, postgresql
-from .helpers import Base, enforce_foreign_keys
+from .helpers import Base, enforce_foreign_keys, miss
 from .machine import SYSTEM, hear_interrupts
+from .servers import table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -32,8 +34,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 hear_interrupts()
 
-_must_run_all = os.environ.get("REQUIRE") == "all"
-
 
 def pytest_collection_finish() -> None:
     """Keep the collector from what has been imported by now: tests call it hundreds of times."""
@@ -43,10 +43,8 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine cannot run, or fail where a check that does not run is a failure."""
     missing = sorted(mark.args[0] for mark in item.iter_markers("system") if not SYSTEM[mark.args[0]]())
-    if missing and _must_run_all:
-        pytest.fail(f"not found on this machine: {', '.join(missing)}", pytrace=False)
     if missing:
-        pytest.skip(f"not found on this machine: {', '.join(missing)}")
+        miss(f"not found on this machine: {', '.join(missing)}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -54,6 +52,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = {name: is_here() for name, is_here in SYSTEM.items()}
     terminalreporter.write_line(f"system checks, found: {', '.join(name for name in found if found[name]) or 'none'}")
     terminalreporter.write_line(f"system checks, not found: {', '.join(n for n in found if not found[n]) or 'none'}")
+    for change in _changes_of_servers(terminalreporter):
+        terminalreporter.write_line(f"servers, otherwise than recorded: {change}")
+
+
+def _changes_of_servers(terminalreporter: pytest.TerminalReporter) -> list[str]:
+    """List what servers do otherwise than `docs/servers.md` says: that is no failure, but somebody may want to know."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    cells = [
+        json.loads(value)
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == "cell"
+    ]
+    return table.changes(table.outcomes(cells), table.recorded(table.PAGE.read_text())) if cells else []
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def an_error(request: Request, start_response: Any) -> Iterable[bytes]:
 
 
 def a_broken_body(request: Request, start_response: Any) -> Iterable[bytes]:
-    """Send two chunks, write, and raise."""
+    """Send two chunks, write, wait for the client to have read them, and raise."""
 
     def chunks() -> Generator[bytes]:
         request.touch("chunk 0")
@@ -205,6 +205,7 @@ def a_broken_body(request: Request, start_response: Any) -> Iterable[bytes]:
         yield b"0123456789" * 10
         request.touch("chunk 2")
         request.lose()
+        wait(request.name)
         raise RuntimeError("in mid-stream, on purpose")
 
     request.touch("call")

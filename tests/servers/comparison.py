@@ -1,22 +1,30 @@
-"""A server compared with itself: each behaviour bare, then wrapped; a cell of the table for each."""
+"""A server compared with itself: each behaviour bare, then wrapped; a cell of the table for each.
+
+Servers do some things by chance.  So what was seen with the middleware is looked for among several looks without it.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tests.client import NEVER, NOTHING, Answer, Client
 
-from .process import FILE, Process, running, wait_until
+from .process import FILE, NotStartedError, Process, running, wait_until
 from .recipes import Behaviour, Difference, Server
 
 BARE = "bare"
 WRAPPED = ("default", "rule")
+
+LOOKS = 6
+"""How often a behaviour is looked at, on each side, before what was seen on one side alone counts as a difference."""
 
 _numbers = itertools.count()
 
@@ -29,7 +37,7 @@ class Seen:
     steps: tuple[tuple[str, ...], ...]
     """What the server has done with each response: its steps, in order."""
     differences: frozenset[Difference] = frozenset()
-    """In what the server is otherwise than expected."""
+    """In what the server is otherwise than an application's author may expect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,16 @@ class Cell:
 
     server: str
     behaviour: str
-    differences: tuple[str, ...]
-    """How the server differs, without the middleware too."""
-    failures: tuple[str, ...]
+    differences: tuple[str, ...] = ()
+    """How the server differs, without the middleware too, each time."""
+    at_times: tuple[str, ...] = ()
+    """How it differs, without the middleware too, in some of several looks."""
+    failures: tuple[str, ...] = ()
     """What is otherwise with the middleware, or was not as it has to be."""
     is_limited: bool = False
     """Whether it is otherwise by a known limit, and by that alone."""
+    trouble: str = ""
+    """Why the server could not be compared: it has not started."""
 
 
 Cells = dict[tuple[str, str], Cell]
@@ -51,6 +63,18 @@ Cells = dict[tuple[str, str], Cell]
 
 Checked = tuple[Seen, list[str]]
 """What was seen with the middleware, and what was wrong."""
+Action = Callable[["Exchange"], Seen]
+"""Does something, and says what was seen of it."""
+Processes = Iterator[AbstractContextManager[Process]]
+"""Processes of one server, to be stopped one after the other."""
+Look = Callable[[], Seen]
+"""Looks at a behaviour once, without the middleware."""
+CheckedLook = Callable[[], Checked]
+"""Looks at a behaviour once, with the middleware."""
+CheckedAction = Callable[["Exchange"], Seen]
+"""Does something, and says what was seen of it."""
+Look = Callable[[], Checked]
+"""Looks at a behaviour once, with the middleware."""
 
 TENS = b"0123456789"
 EXPECTED = {
@@ -61,7 +85,7 @@ EXPECTED = {
     Behaviour.KEEP: [b"one,two", TENS * 5, b"one,two"],
     Behaviour.PAIR: [TENS * 3] * 2,
 }
-"""What a client reads, whatever the server."""
+"""What a client reads when it gets all that the application has sent."""
 
 MISSING = {Difference.NO_ANSWER: NOTHING, Difference.HANGS: NEVER}
 """What a client gets from a server that does not answer."""
@@ -94,13 +118,17 @@ class Exchange:
         """
         with self.client() as client:
             client.send(self.path(behaviour), method, headers=headers)
-            try:
-                answer = client.answer(method)
-            except TimeoutError:
-                answer = NEVER
+            answer = self.read(client, method)
             for step in last:
                 self.has_step(step)
         return answer
+
+    def read(self, client: Client, method: str = "GET") -> Answer:
+        """Read an answer, also if there is none."""
+        try:
+            return client.answer(method)
+        except TimeoutError:
+            return NEVER
 
     def has_step(self, step: str, name: str = "") -> bool:
         """Wait for a step of a request, by default the last, and say whether it was taken."""
@@ -124,50 +152,80 @@ class Exchange:
         return 0.3 if difference in self._declared else 10.0
 
 
-def run(servers: Iterable[Server], behaviours: Iterable[Behaviour], folder: Path) -> list[Cell]:
-    """Compare *behaviours* on *servers*, some servers at a time."""
+def run(servers: Iterable[Server], behaviours: Iterable[Behaviour], folder: Path, looks: int = 1) -> list[Cell]:
+    """Compare *behaviours* on *servers*, some servers at a time, each with *looks* or more without the middleware."""
     wanted = frozenset(behaviours)
 
     def compare(numbered: tuple[int, Server]) -> list[Cell]:
         number, server = numbered
         try:
-            return compare_all(server, wanted, folder / str(number))
+            return compare_all(server, wanted, folder / str(number), looks)
+        except NotStartedError as error:
+            return [Cell(server.name, behaviour, trouble=str(error)) for behaviour in wanted]
         except Exception:
             failure = traceback.format_exc()
-            return [Cell(server.name, behaviour, (), (failure,)) for behaviour in wanted]
+            return [Cell(server.name, behaviour, failures=(failure,)) for behaviour in wanted]
 
     with ThreadPoolExecutor(6) as pool:
         return [cell for cells in pool.map(compare, enumerate(servers)) for cell in cells]
 
 
-def compare_all(server: Server, behaviours: frozenset[Behaviour], folder: Path) -> list[Cell]:
-    """Start *server* and compare each of *behaviours* on it; the first process is stopped with a wrapped response."""
+def compare_all(server: Server, behaviours: frozenset[Behaviour], folder: Path, looks: int) -> list[Cell]:
+    """Start *server* and compare each of *behaviours* on it; how it stops comes last, with a process for each look."""
     cells = []
     with running(server, folder / "one") as process:
         for behaviour, action in ACTIONS.items():
             if behaviour in behaviours:
-                bare = action(Exchange(process, behaviour, BARE))
-                checked = [_checked(Exchange(process, behaviour, variant), action) for variant in WRAPPED]
-                cells.append(_cell(server, behaviour, bare, checked))
+                bare = partial(_bare, process, behaviour, action)
+                wrapped = [partial(_checked, process, behaviour, action, variant) for variant in WRAPPED]
+                cells.append(compared(server, behaviour, bare, wrapped, looks))
         if Behaviour.STOP in behaviours:
-            wrapped = _checked_at_stop(Exchange(process, Behaviour.STOP, "default"))
-    if Behaviour.STOP in behaviours:
-        with running(server, folder / "two") as process:
-            bare = stop(Exchange(process, Behaviour.STOP, BARE))
-        cells.append(_cell(server, Behaviour.STOP, bare, [wrapped]))
+            others = (running(server, folder / f"stopped-{number}") for number in itertools.count())
+            processes = itertools.chain([nullcontext(process)], others)
+            bare, checked = partial(_bare_stop, processes), partial(_checked_stop, processes)
+            cells.append(compared(server, Behaviour.STOP, bare, [checked], looks))
     return cells
 
 
-def _cell(server: Server, behaviour: Behaviour, bare: Seen, checked: list[Checked]) -> Cell:
-    failures = [fault for _, faults in checked for fault in faults]
-    if behaviour in EXPECTED and [one.body for one in bare.answers if one.is_whole] != EXPECTED[behaviour]:
-        failures.append(f"without the middleware: {_shown(bare)}")
+def compared(server: Server, behaviour: Behaviour, bare: Look, wrapped: Iterable[CheckedLook], looks: int = 1) -> Cell:
+    """Look at a behaviour without and with the middleware, and again where the two are not the same."""
+    without = [bare() for _ in range(looks)]
     limit = server.limit(behaviour)
-    is_limited = limit is not None and all(seen != bare == _without(seen, limit.step) for seen, _ in checked)
-    for seen, _ in checked:
-        if seen != bare and not is_limited:
-            failures.append(f"wrapped: {_shown(seen)}; without the middleware: {_shown(bare)}")
-    return Cell(server.name, behaviour, tuple(sorted(bare.differences)), tuple(failures), is_limited)
+    failures: list[str] = []
+    are_limited = []
+    for look in wrapped:
+        seen, faults = look()
+        failures += faults
+        is_limited = limit is not None and seen not in without and _without(seen, limit.step) in without
+        are_limited.append(is_limited)
+        if not is_limited:
+            failures += _otherwise(seen, look, without, bare)
+    always = frozenset.intersection(*(seen.differences for seen in without))
+    ever = frozenset.union(*(seen.differences for seen in without))
+    return Cell(
+        server.name, behaviour, tuple(sorted(always)), tuple(sorted(ever - always)), tuple(failures), all(are_limited)
+    )
+
+
+def _otherwise(seen: Seen, look: CheckedLook, without: list[Seen], bare: Look) -> list[str]:
+    """List what is otherwise with the middleware: what was seen there, and is not seen without it, however often.
+
+    Once may be the chance of a busy machine, so it is looked for again.  The looks *without* it get more.
+    """
+    while seen not in without and len(without) < LOOKS:
+        without.append(bare())
+    if seen in without:
+        return []
+    again = [look() for _ in range(LOOKS - 1)]
+    faults = [fault for _, faults in again for fault in faults]
+    others = {other for other, _ in again if other not in without}
+    if not others:
+        return faults
+    return [
+        *faults,
+        *(f"wrapped: {_shown(other)}" for other in others),
+        *(f"bare: {_shown(one)}" for one in {*without}),
+    ]
 
 
 def _without(seen: Seen, left_out: str) -> Seen:
@@ -180,22 +238,45 @@ def _shown(seen: Seen) -> str:
     return f"{answers}, steps {seen.steps}, {sorted(seen.differences)}"
 
 
-def _checked(exchange: Exchange, action: Callable[[Exchange], Seen]) -> Checked:
+def _bare(process: Process, behaviour: Behaviour, action: Action) -> Seen:
+    return _look(Exchange(process, behaviour, BARE), behaviour, action)
+
+
+def _look(exchange: Exchange, behaviour: Behaviour, action: Action) -> Seen:
+    """Do something; where it cannot be done, or has not come out whole, that is a difference, too."""
+    try:
+        seen = action(exchange)
+    except OSError as error:
+        return exchange.seen([], Difference.HANGS if isinstance(error, TimeoutError) else Difference.NO_ANSWER)
+    if behaviour in EXPECTED and [one.body for one in seen.answers if one.is_whole] != EXPECTED[behaviour]:
+        return replace(seen, differences=seen.differences | {Difference.OTHER_BODY})
+    return seen
+
+
+def _checked(process: Process, behaviour: Behaviour, action: Action, variant: str) -> Checked:
     """Do something, and list what is wrong with its scopes: sessions, ends, and what the next request finds."""
-    seen = action(exchange)
+    exchange = Exchange(process, behaviour, variant)
+    seen = _look(exchange, behaviour, action)
     faults = [*_left_behind(exchange), *_wrong_steps(exchange)]
     for name in exchange.names:
-        ends = exchange.process.steps(name).count("end")
+        ends = process.steps(name).count("end")
         if ends != 1:
             faults.append(f"the scope of {name} has ended {ends} times")
     return seen, faults
 
 
-def _checked_at_stop(exchange: Exchange) -> Checked:
+def _bare_stop(processes: Processes) -> Seen:
+    with next(processes) as process:
+        return _look(Exchange(process, Behaviour.STOP, BARE), Behaviour.STOP, stop)
+
+
+def _checked_stop(processes: Processes) -> Checked:
     """Stop the server; where it calls ``close()``, the scope has ended before the process has."""
-    seen = stop(exchange)
-    faults = _wrong_steps(exchange)
-    steps = exchange.process.steps(exchange.names[0])
+    with next(processes) as process:
+        exchange = Exchange(process, Behaviour.STOP, "default")
+        seen = _look(exchange, Behaviour.STOP, stop)
+        faults = _wrong_steps(exchange)
+        steps = process.steps(exchange.names[0])
     if "close" in steps and steps.count("end") != 1:
         faults.append(f"the scope has not ended once: {steps}")
     return seen, faults
@@ -265,10 +346,17 @@ def an_error(exchange: Exchange) -> Seen:
 
 
 def a_broken_body(exchange: Exchange) -> Seen:
-    """Ask for an error in mid-stream."""
-    answer = exchange.ask("broken", "close")
+    """Read what comes, and have the stream broken off when nothing more does: what was sent before does not vary."""
+    with exchange.client() as client:
+        client.send(exchange.path("broken"))
+        name = exchange.names[0]
+        exchange.process.has_step(name, "waits")
+        client.listen(0.2)
+        (exchange.process.folder / name).touch()
+        answer = exchange.read(client)
+        unclosed = exchange.unclosed()
     looks_whole = [Difference.LOOKS_WHOLE] if answer.status == 200 and answer.is_whole else []
-    return exchange.seen([answer], *_missing(answer), *looks_whole, *exchange.unclosed())
+    return exchange.seen([answer], *_missing(answer), *looks_whole, *unclosed)
 
 
 def _missing(answer: Answer) -> list[Difference]:
@@ -354,10 +442,10 @@ def two_streams(exchange: Exchange) -> Seen:
         exchange.process.has_step(pair + "a", "call")
         second = exchange.client()
         second.send(exchange.path("pair", pair + "b"))
-        answers = [first.answer()]
+        answers = [exchange.read(first)]
         unclosed += exchange.unclosed(pair + "a")
     with second:
-        answers.append(second.answer())
+        answers.append(exchange.read(second))
         unclosed += exchange.unclosed(pair + "b")
     one_at_a_time = [] if _in_turns(exchange.process, pair + "a", pair + "b") else [Difference.ONE_AT_A_TIME]
     return exchange.seen(map(_unmeasured, answers), *unclosed, *one_at_a_time)
@@ -366,7 +454,7 @@ def two_streams(exchange: Exchange) -> Seen:
 def _in_turns(process: Process, first: str, second: str) -> bool:
     """Say whether the first of two streams went on after the second had begun."""
     chunks = [event["name"] for event in process.log(first, second) if event["step"] == "chunk"]
-    return first in chunks[chunks.index(second) :]
+    return second in chunks and first in chunks[chunks.index(second) :]
 
 
 def _unmeasured(answer: Answer) -> Answer:
@@ -395,7 +483,7 @@ def stop(exchange: Exchange) -> Seen:
     return Seen((answer,), (), frozenset(differences))
 
 
-ACTIONS: dict[Behaviour, Callable[[Exchange], Seen]] = {
+ACTIONS: dict[Behaviour, Action] = {
     Behaviour.LIST: a_list,
     Behaviour.GENERATOR: a_generator,
     Behaviour.FILE: a_file,

@@ -26,6 +26,10 @@ FILE = b"0123456789abcdef" * 20_000
 """What is in the file that the application sends."""
 
 
+class NotStartedError(RuntimeError):
+    """A server could not be started, or does not answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A server that runs.  Lives as long as the block that has started it."""
@@ -100,7 +104,7 @@ def _started(server: Server, folder: Path, variables: dict[str, str]) -> Process
         if _is_ready(process):
             return process
         _kill(process.popen)
-    raise RuntimeError(f"{server.name} did not start: {process.output()}")
+    raise NotStartedError(f"{server.name} did not start: {process.output()}")
 
 
 def _spawned(server: Server, place: Place, variables: dict[str, str]) -> Process:
