@@ -7,6 +7,8 @@
 # make dist    build what is published, and check it
 # make newcomer follow the README and the tutorial, with nothing but Python and make
 # make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
+# make lock    renew requirements/, the releases that all of these install
+# make test-newest run the tests with the newest releases, and say what has moved
 # make test-all run what takes longer than a change should
 # make clean   remove what these have made
 
@@ -17,9 +19,17 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 BENCHMARKS ?= costs slow_clients
-METADATA := setup.cfg pyproject.toml
+METADATA := setup.cfg setup.py pyproject.toml
+GROUPS := build test check docs release system guarantees
 
-.PHONY: demo test test-all check docs mutants servers bench dist newcomer clean
+# Exactly what requirements/ has, whatever is the newest; quiet, but for what fails.
+define INSTALL
+@echo 'Installing requirements/$*.txt ...'
+@$(PIP) install --require-hashes --no-build-isolation --requirement requirements/$*.txt
+endef
+PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+.PHONY: demo test test-all test-newest check docs mutants servers bench dist newcomer lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
@@ -29,6 +39,9 @@ test: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
+
+test-newest:
+	@$(PYTHON) -m tests.newest $(ARGS)
 
 mutants: $(VENV)/.test
 	@$(BIN)/python -m tests.mutants $(ARGS)
@@ -68,27 +81,20 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: $(BIN)/python $(METADATA)
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+# The project is a path in its own environment, so a change of its sources needs no other installation.
+$(VENV)/.demo: $(VENV)/.%: requirements/%.txt $(BIN)/python $(METADATA)
+	$(INSTALL)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --group test
+$(VENV)/.test $(VENV)/.docs: $(VENV)/.%: requirements/%.txt $(VENV)/.demo
+	$(INSTALL)
 	@touch $@
 
-$(VENV)/.check: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group check
-	@touch $@
-
-$(VENV)/.release: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --group release
-	@touch $@
-
-$(VENV)/.docs: $(VENV)/.demo
-	$(BIN)/python -m pip install --quiet --group docs
+$(VENV)/.check $(VENV)/.release $(VENV)/.system: $(VENV)/.%: requirements/%.txt $(VENV)/.test
+	$(INSTALL)
 	@touch $@
 
 .venvs/bench/.bench: $(METADATA)
@@ -96,3 +102,21 @@ $(VENV)/.docs: $(VENV)/.demo
 	.venvs/bench/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	.venvs/bench/bin/python -m pip install --quiet --editable . --group bench
 	@touch $@
+
+# All at once, so that no two disagree; then a file for each, with what it needs.
+COMPILE = .venvs/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --custom-compile-command 'make lock'
+OF_DEMO = pyproject.toml --extra demo --group build
+OF_FLOOR = build/floor.in $(foreach name,guarantees drivers system,--group $(name))
+
+lock:
+	@$(PYTHON) -m venv .venvs/lock
+	@.venvs/lock/bin/python -m pip --quiet --quiet install --upgrade uv
+	@mkdir -p build requirements
+	@$(COMPILE) $(OF_DEMO) $(GROUPS:%=--group %) --output-file build/lock.txt
+	@$(COMPILE) $(OF_DEMO) --constraint build/lock.txt --output-file requirements/demo.txt
+	@for name in $(GROUPS); do \
+	    $(COMPILE) --group $$name --constraint build/lock.txt --output-file requirements/$$name.txt || exit; \
+	done
+	@sed -n 's/^ *sqlalchemy >=\([0-9.]*\),.*/sqlalchemy==\1/p' setup.cfg >build/floor.in
+	@$(COMPILE) $(OF_FLOOR) --output-file requirements/floor.txt

@@ -55,6 +55,7 @@ SYSTEM: dict[str, Callable[[], bool]] = {
     "postgresql-server": _has_postgresql_server,
     "redis": lambda: shutil.which("redis-server") is not None,
     "sphinx": lambda: all(find_spec(name) for name in ("furo", "myst_parser", "sphinx", "sphinx_copybutton")),
+    "uwsgi": lambda: find_spec("pyuwsgi") is not None,
     "valgrind": lambda: shutil.which("valgrind") is not None,
 }
 """Each thing that a check may need, and whether it is here; a ``-server`` is one to start, to kill and to configure."""

@@ -257,16 +257,22 @@ SERVERS = (
         _started("eventlet"),
         quirks=(_no_wrapper("eventlet/wsgi.py"), _sends_body_of_head("eventlet/wsgi.py", "for data in result:")),
     ),
-    Server("uWSGI, threads", uwsgi(APPLICATION, "--lazy-apps", "--threads=4"), quirks=UWSGI),
+    Server("uWSGI, threads", uwsgi(APPLICATION, "--lazy-apps", "--threads=4"), system="uwsgi", quirks=UWSGI),
     Server(
         "uWSGI, async",
         uwsgi(APPLICATION, "--lazy-apps", "--async=8", "--ugreen"),
+        system="uwsgi",
         quirks=(
             *UWSGI,
             *_cut_at_stop("core/uwsgi.c", "// still not found a way to gracefully reload in async mode"),
         ),
     ),
-    Server("uWSGI, gevent", uwsgi(APPLICATION, "--lazy-apps", "--gevent=8", "--gevent-monkey-patch"), quirks=UWSGI),
+    Server(
+        "uWSGI, gevent",
+        uwsgi(APPLICATION, "--lazy-apps", "--gevent=8", "--gevent-monkey-patch"),
+        system="uwsgi",
+        quirks=UWSGI,
+    ),
     Server(
         "mod_wsgi",
         apache.command,

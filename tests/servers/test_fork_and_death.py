@@ -24,6 +24,7 @@ from .process import Process, running, wait_until
 from .recipes import Server, gunicorn, twisted, uwsgi
 
 APPLICATION = "tests.servers.on_postgresql:application"
+UWSGI = pytest.mark.system("uwsgi")
 HOOKS = "--config=python:tests.servers.gunicorn_hooks"
 
 pytestmark = pytest.mark.system("postgresql")
@@ -117,7 +118,7 @@ PRELOADING = [
     pytest.param(
         Server("gunicorn, preload", gunicorn(APPLICATION, "--preload", "--workers=2", HOOKS)), id="gunicorn --preload"
     ),
-    pytest.param(Server("uWSGI", uwsgi(APPLICATION, "--processes=2")), id="uWSGI"),
+    pytest.param(Server("uWSGI", uwsgi(APPLICATION, "--processes=2")), id="uWSGI", marks=UWSGI),
 ]
 
 
@@ -190,7 +191,9 @@ def test_a_timeout_in_the_middle_of_a_statement(database: Database) -> None:
     "server",
     [
         pytest.param(Server("gunicorn", gunicorn(APPLICATION, "--graceful-timeout=1")), id="gunicorn"),
-        pytest.param(Server("uWSGI", uwsgi(APPLICATION, "--die-on-term", stop=False)), id="uWSGI --die-on-term"),
+        pytest.param(
+            Server("uWSGI", uwsgi(APPLICATION, "--die-on-term", stop=False)), id="uWSGI --die-on-term", marks=UWSGI
+        ),
     ],
 )
 def test_sigterm_in_mid_stream(server: Server, database: Database) -> None:
@@ -208,7 +211,7 @@ def test_sigterm_in_mid_stream(server: Server, database: Database) -> None:
 
 SERVERS = [
     pytest.param(Server("gunicorn", gunicorn(APPLICATION, "--worker-class=gthread", "--threads=4")), id="gunicorn"),
-    pytest.param(Server("uWSGI", uwsgi(APPLICATION, "--threads=4")), id="uWSGI"),
+    pytest.param(Server("uWSGI", uwsgi(APPLICATION, "--threads=4")), id="uWSGI", marks=UWSGI),
     pytest.param(Server("Twisted", twisted(APPLICATION)), id="Twisted"),
 ]
 
