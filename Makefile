@@ -14,8 +14,10 @@
 
 PYTHON ?= python3
 PORT ?= 8000
-PYTEST ?= pytest
 ARGS ?=
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST ?= pytest $(PARALLEL)
 VENV := .venv
 BIN := $(VENV)/bin
 BENCHMARKS ?= costs slow_clients
@@ -41,7 +43,7 @@ test-all: $(VENV)/.test
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
 
 test-newest:
-	@$(PYTHON) -m tests.newest $(ARGS)
+	@$(PYTHON) -m tests.newest $(PARALLEL) $(ARGS)
 
 mutants: $(VENV)/.test
 	@$(BIN)/python -m tests.mutants $(ARGS)

@@ -28,8 +28,8 @@ def web(tmp_path: Path) -> Iterator[Example]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait, half a minute at most."""
-    deadline = time.monotonic() + 30
+    """Wait, two minutes at most: on a busy machine a worker takes long to start."""
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
