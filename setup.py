@@ -1,10 +1,15 @@
-"""What setup.cfg cannot say: the README's links, which PyPI does not resolve while they are relative.
+"""What setup.cfg cannot say: the README's links, and that an editable install is a path.
 
-The repository's address is in setup.cfg, in the section ``wsgi_session``, and nowhere else.  While there is none, the
-README is published without the links and pictures that would lead nowhere.
+PyPI does not resolve links while they are relative.  The repository's address is in setup.cfg, in the section
+``wsgi_session``, and nowhere else.  While there is none, the README is published without the links and pictures that would
+lead nowhere.
+
+Type checkers follow a path and no import hook, and setuptools makes a path where it is told the root of the packages.
+A wheel would lose the data of the package by that.
 """
 
 import re
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -47,4 +52,5 @@ if __name__ == "__main__":
         ),
         long_description_content_type="text/markdown",
         project_urls=urls(address),
+        package_dir={"": "."} if "editable_wheel" in sys.argv else {},
     )
