@@ -81,6 +81,7 @@ class MariaDB(databases.Server):
         return [
             "--no-defaults",
             f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={self.folder}",  # of its own: a server that was killed leaves files, which others stumble over
             "--innodb-flush-method=nosync",
             "--innodb-log-file-size=4M",
             "--innodb-buffer-pool-size=32M",
