@@ -1,8 +1,8 @@
 """What setup.cfg cannot say: the README's links, and that an editable install is a path.
 
 PyPI does not resolve links while they are relative.  The repository's address is in setup.cfg, in the section
-``wsgi_session``, and nowhere else.  While there is none, the README is published without the links and pictures that would
-lead nowhere.
+``wsgi_session``, and nowhere else.  While there is none, the README is published without the links and pictures that
+would lead nowhere.
 
 Type checkers follow a path and no import hook, and setuptools makes a path where it is told the root of the packages.
 A wheel would lose the data of the package by that.
