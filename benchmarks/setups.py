@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from wsgi_session import SessionMiddleware, current_scope, on_unsafe_success
+from wsgi_session import SessionMiddleware, current_scope, on_unsafe_success, until_close
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -74,9 +74,32 @@ def flask(options: Options, bodies: Bodies) -> WSGIApplication:
     return SessionMiddleware(_flask(_of_environ, bodies), create_engine(**options), commit=on_unsafe_success)
 
 
-def flask_without_a_rule(options: Options, bodies: Bodies) -> WSGIApplication:
-    """Use Flask with ``commit=None``, which is not for it, for a body may still want its transaction."""
+def flask_by_default(options: Options, bodies: Bodies) -> WSGIApplication:
+    """Use Flask as it is by default: its views commit."""
     return SessionMiddleware(_flask(_of_environ, bodies), create_engine(**options))
+
+
+def flask_chunks(options: Options, bodies: Bodies) -> WSGIApplication:
+    """Use Flask under a rule, with bodies of several chunks and no Content-Length, and give reads back early."""
+    app = _flask(_of_environ, bodies, in_chunks=True)
+    return SessionMiddleware(app, create_engine(**options), commit=on_unsafe_success, release_reads=True)
+
+
+def generator_after_a_select(options: Options, bodies: Bodies) -> WSGIApplication:
+    """Use a body that is made as it is read, after a SELECT in the handler, and give reads back early."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        _of_environ(environ).execute(SELECT)
+        body = bodies[environ["PATH_INFO"]]
+        start_response("200 OK", [])
+        return (body[begin : begin + CHUNK] for begin in range(0, len(body), CHUNK))
+
+    return SessionMiddleware(app, create_engine(**options), release_reads=True)
+
+
+def flask_until_close(options: Options, bodies: Bodies) -> WSGIApplication:
+    """Use Flask with ``commit=until_close``, which is not for it, for a body may still want its transaction."""
+    return SessionMiddleware(_flask(_of_environ, bodies), create_engine(**options), commit=until_close)
 
 
 def django(options: Options, bodies: Bodies) -> WSGIApplication:
@@ -129,7 +152,18 @@ def flask_sqlalchemy(options: Options, bodies: Bodies) -> WSGIApplication:
 
 SETUPS: dict[str, Setup] = {
     setup.__name__: setup
-    for setup in (lists, stream, flask, django, flask_without_a_rule, thread_local, flask_sqlalchemy)
+    for setup in (
+        lists,
+        stream,
+        flask,
+        flask_by_default,
+        flask_chunks,
+        generator_after_a_select,
+        django,
+        flask_until_close,
+        thread_local,
+        flask_sqlalchemy,
+    )
 }
 
 
@@ -143,7 +177,7 @@ def _plain(session_of: Callable[[WSGIEnvironment], Any], bodies: Bodies) -> WSGI
     return app
 
 
-def _flask(session_of: Callable[[WSGIEnvironment], Any], bodies: Bodies) -> Flask:
+def _flask(session_of: Callable[[WSGIEnvironment], Any], bodies: Bodies, *, in_chunks: bool = False) -> Flask:
     from flask import Flask, Response, request
 
     app = Flask(__name__)
@@ -152,7 +186,8 @@ def _flask(session_of: Callable[[WSGIEnvironment], Any], bodies: Bodies) -> Flas
     @app.get("/<path:_>")
     def view(_: str) -> Response:
         session_of(request.environ).execute(SELECT)
-        return Response(bodies[request.path])
+        body = bodies[request.path]
+        return Response([body[begin : begin + CHUNK] for begin in range(0, len(body), CHUNK)] if in_chunks else body)
 
     return app
 

@@ -58,7 +58,7 @@ def wsgi_session(framework: Framework, rule: str | None, options: Options) -> WS
     """
     import wsgi_session as project
 
-    commit: CommitRule | None = None if rule is None else getattr(project, rule)
+    commit: CommitRule = getattr(project, rule or "never")
     registry = project.RequestScopedSession(sessionmaker(filled_engine(options)))
     session_of = _in_environ if framework is frameworks.wsgi else lambda request: registry()
     work = with_session(session_of, commits=rule is None)

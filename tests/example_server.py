@@ -20,6 +20,8 @@ from sqlalchemy import URL, CreateEnginePlugin, event
 from sqlalchemy.dialects import plugins
 from sqlalchemy.pool import Pool
 
+from wsgi_session import SessionMiddleware, until_close
+
 
 class Watch:
     """Counts what goes out and comes in.  Lives as long as the server.
@@ -108,7 +110,8 @@ def main() -> None:
     arguments = parser.parse_args()
     app = load(arguments.target)
     if arguments.without_rule:
-        app.wsgi_app.commit = None
+        middleware = app.wsgi_app
+        app.wsgi_app = SessionMiddleware(middleware.app, middleware.registry, commit=until_close)
     server = Server(("127.0.0.1", 0), Watch(app), numthreads=12, timeout=60)
     server.prepare()
     print(server.bind_addr[1], flush=True)

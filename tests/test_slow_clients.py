@@ -7,7 +7,9 @@ import pytest
 from benchmarks.slow_clients import ORDINARY, SLOW, Load, ordinary, served, slow_clients
 
 
-@pytest.mark.parametrize("setup", ["lists", "stream", "flask", "django"])
+@pytest.mark.parametrize(
+    "setup", ["lists", "stream", "flask", "flask_by_default", "flask_chunks", "generator_after_a_select", "django"]
+)
 def test_slow_clients_hold_no_connection(setup: str) -> None:
     """Thirty clients read slowly, beside a pool of five, and no other request meets a pool timeout."""
     load = Load(size=2 * 1024 * 1024, rate=64 * 1024, pool_timeout=5)
@@ -21,7 +23,7 @@ def test_slow_clients_hold_no_connection(setup: str) -> None:
     assert are_all_reading
 
 
-@pytest.mark.parametrize("setup", ["thread_local", "flask_without_a_rule"])
+@pytest.mark.parametrize("setup", ["thread_local", "flask_until_close"])
 def test_what_keeps_its_connection_until_it_is_read(setup: str) -> None:
     """Five clients are enough to shut everybody else out: the documented recipe, and ``until_close`` around Flask."""
     load = Load(size=2 * 1024 * 1024, rate=64 * 1024, pool_timeout=0.3)

@@ -15,7 +15,7 @@ from .errors import (
     WSGISessionError,
 )
 from .middleware import SessionMiddleware
-from .registry import RequestScopedSession
+from .registry import RequestScopedSession, session_of
 from .retry._conflict import is_retryable
 from .retry._job import retrying
 from .retry._middleware import RetryMiddleware, service_unavailable
@@ -51,6 +51,7 @@ __all__ = [
     "on_unsafe_success",
     "retrying",
     "service_unavailable",
+    "session_of",
     "session_scope",
     "until_close",
 ]

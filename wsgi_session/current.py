@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from ._scope.look import look
@@ -80,4 +83,18 @@ def scope_of(source: SessionSource[Any]) -> BaseScope | None:
 def _absent(owner: str, what: str) -> NoScopeError:
     scope = look()
     here = "No scope is open here" if scope is None else f"{scope!r} is {owner}'s"
-    return NoScopeError(f"{here}, so there is no {what} (A thread that a request starts is outside of it.)")
+    return NoScopeError(f"{here}, so there is no {what}{_cure()}")
+
+
+def _cure() -> str:
+    """Say what helps where this code runs, as far as that can be told."""
+    if hasattr(sys, "ps1") or ("IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None):
+        return " At a prompt, 'session = session_scope(Session).__enter__()' opens one for as long as the prompt lasts."
+    if threading.current_thread() is not threading.main_thread():
+        return " A thread that a request starts is outside of it, and opens a block of its own."
+    if "PYTEST_CURRENT_TEST" in os.environ:
+        return " In a test, ask for the fixture 'wsgi_session', or call the application by 'wsgi_client'."
+    flask = sys.modules.get("flask")
+    if flask is not None and flask.has_app_context() and not flask.has_request_context():
+        return " An 'app_context()' of Flask's is no request: open the block inside of it."
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -28,19 +28,22 @@ if TYPE_CHECKING:
     from .commit import CommitRule
 
 
-class SessionMiddleware:
+S = TypeVar("S", bound=Session)
+
+
+class SessionMiddleware(Generic[S]):
     """Open a scope around every request to *app*.  Lives as long as the application.
 
     The request's session is ``environ["sqlalchemy.session"]``, and what the registry returns.
     """
 
-    registry: scoped_session[Any]
+    registry: scoped_session[S]
     """The registry that was given, or the one made for what was given."""
 
     def __init__(
         self,
         app: WSGIApplication,
-        registry: scoped_session[Any] | sessionmaker[Any] | Engine | URL | str,
+        registry: scoped_session[S] | sessionmaker[S] | Engine | URL | str,
         *,
         environ_key: str = "sqlalchemy.session",
         commit: CommitRule = never,
@@ -81,7 +84,9 @@ class SessionMiddleware:
         self.environ_key = environ_key
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
         self.registry = _registry(registry if self._own_engine is None else self._own_engine)
-        source = adopt(self.registry).source
+        adopted = adopt(self.registry)
+        adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
+        source = adopted.source
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._holds = commit is not never and commit is not until_close
         self._terms = Terms(
@@ -217,9 +222,9 @@ def _registry(given: Any) -> scoped_session[Any]:
     )
 
 
-def _renew_terms(middleware: SessionMiddleware) -> None:
+def _renew_terms(middleware: SessionMiddleware[Any]) -> None:
     own = middleware._terms  # pyright: ignore[reportPrivateUsage]
     middleware._terms = replace(own, generation=_fork.generation)  # pyright: ignore[reportPrivateUsage]
 
 
-_middlewares: _fork.Inheritance[SessionMiddleware] = _fork.Inheritance(_renew_terms)
+_middlewares: _fork.Inheritance[SessionMiddleware[Any]] = _fork.Inheritance(_renew_terms)

@@ -42,7 +42,7 @@ _RULES: dict[str, CommitRule] = {
 
 def filter_factory(
     global_conf: Mapping[str, str], /, **settings: str
-) -> Callable[[WSGIApplication], SessionMiddleware]:
+) -> Callable[[WSGIApplication], SessionMiddleware[Any]]:
     """Return what wraps an application as a section says: PasteDeploy's ``paste.filter_factory``.
 
     Args:
@@ -53,13 +53,15 @@ def filter_factory(
         A function from an application to its middleware. It raises what `filter_app_factory` does.
     """
 
-    def wrapped(app: WSGIApplication, /) -> SessionMiddleware:
+    def wrapped(app: WSGIApplication, /) -> SessionMiddleware[Any]:
         return filter_app_factory(app, global_conf, **settings)
 
     return wrapped
 
 
-def filter_app_factory(app: WSGIApplication, global_conf: Mapping[str, str], /, **settings: str) -> SessionMiddleware:
+def filter_app_factory(
+    app: WSGIApplication, global_conf: Mapping[str, str], /, **settings: str
+) -> SessionMiddleware[Any]:
     """Wrap *app* as a section says: PasteDeploy's ``paste.filter_app_factory``.
 
     Args:
@@ -88,7 +90,7 @@ def filter_app_factory(app: WSGIApplication, global_conf: Mapping[str, str], /, 
         return _EngineOwner(app, engine_from_config(settings, _PREFIX, **_converted(settings)), **options)
 
 
-class _EngineOwner(SessionMiddleware):
+class _EngineOwner(SessionMiddleware[Any]):
     """A middleware whose engine was made for it.  Lives as long as the application."""
 
     def __init__(self, app: WSGIApplication, engine: Engine, **options: Any) -> None:

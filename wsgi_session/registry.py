@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -15,7 +15,10 @@ from . import _fork, current
 from ._scope.membership import note_built
 from ._session import engines, lazy, transaction
 from .current import current_scope
-from .errors import ScopeEndedError
+from .errors import NoScopeError, ScopeEndedError
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
 
 S = TypeVar("S", bound=Session)
 
@@ -68,7 +71,10 @@ class RequestScopedSession(scoped_session[S]):
 class ScopeRegistry(ScopedRegistry[S]):
     """What a `scoped_session` keeps its sessions in: the scopes.  Lives as long as the `scoped_session`."""
 
-    __slots__ = ("__weakref__", "_threads", "source")
+    __slots__ = ("__weakref__", "_threads", "keys", "source")
+
+    keys: tuple[str, ...]
+    """Where the middlewares that were made with it put its session in the environ."""
 
     def __init__(self, session_factory: Callable[..., S], with_threads: bool) -> None:
         """Make a registry.
@@ -78,6 +84,7 @@ class ScopeRegistry(ScopedRegistry[S]):
             with_threads: Whether each thread has a session of its own outside of scopes.
         """
         super().__init__(session_factory, current_scope)
+        self.keys = ()
         self.source: lazy.SessionSource[S] = lazy.SessionSource(session_factory, transaction.listen_to, note_built)
         self._threads = threading.local() if with_threads else None
         _registries.add(self)
@@ -177,6 +184,40 @@ class ThreadSession(Generic[S]):
         """Close the session of a thread that is over."""
         if self._session is not None:
             transaction.close(self._session)
+
+
+def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
+    """Return the session of a request, from its environ, with the type that *registry* gives it.
+
+    ::
+
+        session = session_of(environ, Session)  # environ["sqlalchemy.session"], and a type checker knows what it is
+
+    Args:
+        environ: Of the request.
+        registry: That of its `SessionMiddleware`.
+
+    Raises:
+        NoScopeError: If the request has not passed a `SessionMiddleware` of *registry*; it says what is missing.
+        TypeError: If *registry* is no registry.
+    """
+    if not isinstance(registry, scoped_session):
+        raise TypeError(f"session_of() takes the registry of a SessionMiddleware, not {registry!r}.")
+    adopted = adopt(registry)
+    for key in adopted.keys:
+        if key in environ:
+            session: S = environ[key]
+            return session
+    if not adopted.keys:
+        raise NoScopeError(
+            "No SessionMiddleware was made with this registry. Wrap the application: 'SessionMiddleware(app, Session)'."
+        )
+    raise NoScopeError(
+        f"This request has not passed the SessionMiddleware: its environ has no {adopted.keys[0]!r}. A test client that"
+        " is made from the framework's application goes past a middleware that is around it: in Flask assign"
+        " 'app.wsgi_app = SessionMiddleware(app.wsgi_app, Session)', in Django test through a WSGI client (WebTest) or"
+        " wrap what 'get_wsgi_application()' returns where the test's server finds it (WSGI_APPLICATION)."
+    )
 
 
 def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:

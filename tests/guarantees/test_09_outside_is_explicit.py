@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
+import sys
 import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import add_words, all_words, answer, is_clean, request, words
+from tests.helpers import Word, add_words, all_words, answer, is_clean, new_environ, request, words
 from wsgi_session import (
     NoScopeError,
     RequestScopedSession,
     SessionMiddleware,
     current_environ,
     current_scope,
+    session_of,
     session_scope,
 )
 
@@ -164,3 +167,73 @@ def test_arguments_that_mean_nothing(engine: Engine) -> None:
         RequestScopedSession(sessionmaker(engine), outside="nowhere")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="sessionmaker"):
         RequestScopedSession(engine)  # type: ignore[arg-type]
+
+
+# The error names the cure for where it was raised.
+
+
+def message() -> str:
+    """Ask for the scope where there is none."""
+    with pytest.raises(NoScopeError) as raised:
+        current_scope()
+    return str(raised.value)
+
+
+def test_in_a_test_it_names_the_fixture() -> None:
+    """A test is told which fixture to ask for."""
+    assert "In a test, ask for the fixture 'wsgi_session'" in message()
+
+
+def test_at_a_prompt_it_names_a_line(monkeypatch: pytest.MonkeyPatch, Session: Any) -> None:
+    """A prompt is told one line, and that works for as long as the prompt lasts."""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+
+    assert "'session = session_scope(Session).__enter__()'" in message()
+
+    def prompt() -> None:
+        session = session_scope(Session).__enter__()
+        assert Session() is session
+        assert Session.scalars(select(Word)).all() == []
+        session.close()
+
+    contextvars.Context().run(prompt)
+
+
+def test_in_a_context_of_flasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``app_context()`` looks like a request, and is none."""
+    from flask import Flask
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    with Flask("outside").app_context():
+        assert "An 'app_context()' of Flask's is no request" in message()
+    with Flask("inside").test_request_context():
+        assert message().endswith("'with session_scope(...)'.")
+
+
+# session_of
+
+
+def test_the_session_of_an_environ(Session: Any) -> None:
+    """`session_of` returns what is in the environ, also under another key."""
+    found: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        found.append(session_of(environ, Session) is Session())
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, Session))
+    request(SessionMiddleware(app, Session, environ_key="db"))
+
+    assert found == [True, True]
+
+
+def test_an_environ_without_a_session(Session: Any, engine: Engine) -> None:
+    """It says what is missing, in place of a `KeyError`."""
+    with pytest.raises(NoScopeError, match="No SessionMiddleware was made with this registry"):
+        session_of(new_environ(), Session)
+    SessionMiddleware(print, Session)
+    with pytest.raises(NoScopeError, match="This request has not passed the SessionMiddleware"):
+        session_of(new_environ(), Session)
+    with pytest.raises(TypeError, match="takes the registry"):
+        session_of(new_environ(), sessionmaker(engine))  # type: ignore[arg-type]

@@ -21,7 +21,9 @@ from wsgi_session import (
     never,
     on_success,
     on_unsafe_success,
+    session_of,
     session_scope,
+    until_close,
 )
 from wsgi_session.inspector import Inspector
 from wsgi_session.observe import (
@@ -164,3 +166,13 @@ def tests(app: WSGIApplication, registry: RequestScopedSession[Session]) -> None
         real.check()
     assert_type(isolated_session(), Session)
     session_scope(registry_of(app))
+
+
+def the_session_of_an_environ(
+    environ: WSGIEnvironment, app: WSGIApplication, registry: RequestScopedSession[OwnSession]
+) -> None:
+    """It has the type of its registry, and so has that of a middleware."""
+    assert_type(session_of(environ, registry), OwnSession)
+    middleware = SessionMiddleware(app, registry, commit=until_close, release_reads=True)
+    assert_type(middleware.registry, scoped_session[OwnSession])
+    assert_type(session_of(environ, middleware.registry), OwnSession)

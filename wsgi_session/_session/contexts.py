@@ -173,7 +173,7 @@ def _note_end(context: _Tracing, word: str) -> None:
 def _sets_up(context: _Tracing, statement: str) -> bool:
     """Say whether text has set up something in its transaction that another one has to be given again."""
     cursor: Any = context.cursor
-    returns_rows = context._is_server_side or (cursor is not None and cursor.description is not None)  # noqa: SLF001
+    returns_rows = getattr(context, "_is_server_side", False) or (cursor is not None and cursor.description)
     return (not returns_rows or texts.sets_up(statement)) and not _is_provisioning()
 
 
