@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +33,7 @@ from wsgi_session.inspector import Inspector
 from wsgi_session.observe import Recorder
 
 KEY = "sqlalchemy.session"
+ROOT = Path(__file__).parent.parent
 
 
 def lists_words(environ: Any, start_response: Any) -> Any:
@@ -358,3 +362,22 @@ def test_an_engine_in_memory() -> None:
 
     assert request(SessionMiddleware(lists_words, engine)).body == b"[]"
     engine.dispose()
+
+
+IMPORTED = """
+import sys
+import sqlalchemy.orm
+before = set(sys.modules)
+import wsgi_session
+print(*sorted(name for name in set(sys.modules) - before))
+"""
+
+
+def test_what_an_import_brings() -> None:
+    """The package brings itself: no recorder, no pages, and nothing of the network but names of statuses."""
+    run = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    brought = set(run.stdout.split())
+    assert "wsgi_session.middleware" in brought
+    assert not {name for name in brought if name.startswith(("wsgi_session.observe", "wsgi_session.inspector"))}
+    assert not brought & {"email", "http.client", "jinja2", "socketserver", "ssl", "urllib.request", "webob"}

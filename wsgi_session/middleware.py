@@ -17,7 +17,6 @@ from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
 from ._session import engines
 from .commit import never, until_close
-from .observe import Recorder
 from .registry import RequestScopedSession, adopt, engines_of
 from .scope import H, checked_application, checked_hook
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from .commit import CommitRule
+    from .observe import Recorder
 
 
 S = TypeVar("S", bound=Session)
@@ -77,8 +77,7 @@ class SessionMiddleware(Generic[S]):
         if not isinstance(environ_key, str):
             raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
         _check_commit(commit)
-        if recorder is not None and not isinstance(recorder, Recorder):
-            raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
+        _check_recorder(recorder)
         self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))
         self.commit = commit
         self.environ_key = environ_key
@@ -207,6 +206,20 @@ def _check_commit(commit: Any) -> None:
             " (environ, status, headers) -> bool."
         )
     checked_hook(commit, "commit")
+
+
+def _check_recorder(recorder: Any) -> None:
+    """Refuse what is no recorder, without importing those who are, for an application that has none.
+
+    Raises:
+        TypeError: If *recorder* is something else.
+    """
+    if recorder is None:
+        return
+    from .observe import Recorder  # noqa: PLC0415
+
+    if not isinstance(recorder, Recorder):
+        raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
 
 
 def _registry(given: Any) -> scoped_session[Any]:

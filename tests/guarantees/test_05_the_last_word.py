@@ -660,9 +660,9 @@ def test_write_of_nothing(engine: Engine) -> None:
 
     def app(environ: Any, start_response: Any) -> Any:
         write = start_response("200 OK", [("Content-Type", "text/plain")])
-        write(b"")
         add_words(environ[KEY], "before")
         environ[KEY].flush()
+        write(b"")
         raise RuntimeError("after it")
 
     with pytest.raises(RuntimeError, match="after it"):

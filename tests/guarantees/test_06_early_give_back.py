@@ -395,3 +395,47 @@ def test_a_tenants_schema_that_ends_with_a_commit(engine: Engine, caplog: Any) -
     request(SessionMiddleware(app, Session))
 
     assert ["schema_translate_map" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_driver_that_nobody_knows(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In doubt `release()` refuses; a complete response gives its connection back all the same."""
+    monkeypatch.setattr(engine.dialect, "driver", "of_mine")
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[KEY].scalars(select(Word)).all()
+        with pytest.raises(PendingChangesError, match="'of_mine'"):
+            current_scope().release()
+        answer(start_response, "200 OK", ("Content-Length", "1"))
+        yield b"x"
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+    exchange.step()
+
+    assert is_clean_by(engine, "pysqlite", monkeypatch)
+    exchange.close()
+
+
+def is_clean_by(engine: Engine, driver: str, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Look at the connection by its own driver."""
+    monkeypatch.setattr(engine.dialect, "driver", driver)
+    return is_clean(engine)
+
+
+def test_a_rule_that_returns_a_coroutine(engine: Engine) -> None:
+    """It is true, whatever it would say: nothing is committed by it."""
+
+    async def says_no() -> bool:
+        return False
+
+    said = says_no()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        add_words(environ[KEY], "x")
+        answer(start_response)
+        return [b"x"]
+
+    with pytest.raises(TypeError, match="which nobody awaits"):
+        request(SessionMiddleware(app, sessionmaker(engine), commit=lambda *of_the_call: said), "POST")
+    said.close()
+
+    assert len(words(engine)) == ROWS

@@ -112,7 +112,7 @@ class RequestScope(BaseScope):
         if self.outcome is DOOMED:  # by the rule
             return ROLLED_BACK
         if is_success:
-            if isinstance(is_success, Awaitable):
+            if is_success is not True and isinstance(is_success, Awaitable):
                 raise TypeError(f"The rule {rule!r} has returned {is_success!r}, which nobody awaits.")
             return COMMITTED
         return ROLLED_BACK if code >= 400 else UNCOMMITTED

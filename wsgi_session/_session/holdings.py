@@ -20,14 +20,16 @@ def of(connection: Connection) -> str | None:
     """Say what the transaction on *connection* holds that does not come back with another one; None for nothing."""
     if connection.closed or connection.invalidated:
         return None
+    if connection.dialect.driver not in drivers.KNOWN:
+        return f"nobody knows whether the driver {connection.dialect.driver!r} has its rows already"
     return cursor_of(connection) or _option_of(connection) or _text_of(connection)
 
 
 def cursor_of(connection: Connection) -> str | None:
-    """Say which cursor on *connection* is open whose rows the server has, or None."""
+    """Say which cursor on *connection* is known to be open whose rows are still to come, or None."""
     driver = drivers.KNOWN.get(connection.dialect.driver)
-    if driver is None:
-        return f"nobody knows whether the driver {connection.dialect.driver!r} has its rows already"
+    if driver is None or connection.closed or connection.invalidated:
+        return None
     left = traces.look_at(connection.connection)
     if left is not None and left.open_cursors():
         return "a cursor of the server's is open ('yield_per', 'stream_results'); read it to its end, or close it"

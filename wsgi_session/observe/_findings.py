@@ -50,7 +50,10 @@ def _of_connections(record: RequestRecord) -> Iterator[Finding]:
         cure = "commit, or give the middleware a rule that does"
         yield Finding(FindingKind.UNCOMMITTED, write.sql, 1, write.line, cure)
     if record.idle is not None and first and record.idle > max(IDLE, record.held / 2):
-        cure = f"it did nothing for {record.idle:.3f} s: commit or scope.release() before what takes long"
+        cure = (
+            f"it did nothing for {record.idle:.3f} s: commit or scope.release() before what takes long; where it is the"
+            " client that reads slowly, SessionMiddleware(..., release_reads=True) does it"
+        )
         yield Finding(FindingKind.IDLE, first.engine, len(record.connections), line, cure)
 
 
