@@ -86,6 +86,7 @@ class SessionMiddleware(Generic[S]):
         adopted = adopt(self.registry)
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
+        self._ended: Any = None if source.forms is None else source.forms.ended  # None, too, if there are hooks
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._holds = commit is not never and commit is not until_close
         self._terms = Terms(
@@ -105,10 +106,12 @@ class SessionMiddleware(Generic[S]):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         # All that a request needs that does not touch its session is in this one function, with plain stores in place
-        # of an `__init__`: it is what most requests cost.
+        # of an `__init__`, and with what `end` does for it: it is what most requests cost.
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
         terms = self._terms
+        ended = self._ended
+        holds = self._holds
         unbuilt = self._unbuilt
 
         scope = RequestScope()
@@ -133,7 +136,7 @@ class SessionMiddleware(Generic[S]):
         start: NotedStart | HeldStart
         token = enter(scope)
         try:
-            if self._holds:
+            if holds:
                 start = HeldStart()
                 start.is_held = True
                 start.scope = scope
@@ -144,16 +147,19 @@ class SessionMiddleware(Generic[S]):
                 body = app(environ, start.hold)
             else:
                 start = NotedStart()
-                start.is_settled = False
                 start.scope = scope
                 start.start_response = start_response
                 start.status = UNCALLED
                 body = app(environ, start.note)
             kind = type(body)
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
-                if self._holds or not scope.is_untouched:
+                if holds or not scope.is_untouched:
                     start.let_go(body)
-                end(scope)
+                if scope.is_untouched and ended is not None:
+                    scope.is_untouched = session._wsgi_session_owner = None
+                    session.__class__ = ended
+                else:
+                    end(scope)
                 return body
             return stepped(body, scope, start, shadowed is not session)
         except BaseException as error:
@@ -181,6 +187,7 @@ class SessionMiddleware(Generic[S]):
             TypeError: If *hook* is not callable, or a generator or ``async`` function.
         """
         self._terms = replace(self._terms, hooks=(*self._terms.hooks, checked_hook(hook)))
+        self._ended = None
         return hook
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from itertools import chain, repeat
 
+from tests.client import NOTHING, Answer
+
 from . import table
-from .client import NOTHING, Answer
 from .comparison import LOOKS, Cell, Checked, Seen, compared
 from .recipes import SERVERS, Behaviour, Difference, Quirk, Server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Awaitable, Generator, Iterable
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _wsgi, callbacks
 from .._log import log
@@ -13,13 +13,13 @@ from .._scope.base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, UNCOMMITTED, Bas
 from .._scope.end import end
 from .._scope.look import enter, leave, look
 from .._scope.outcome import commit, release_reads, roll_back
-from ..commit import until_close
 from .start import UNCALLED
 
 if TYPE_CHECKING:
     from contextvars import Token
     from wsgiref.types import WSGIEnvironment
 
+    from ..commit import CommitRule
     from ..scope import State
     from .start import Start
 
@@ -82,40 +82,36 @@ class RequestScope(BaseScope):
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
-        try:
-            outcome = self._outcome_of(start)
-        except BaseException as error:
-            roll_back(self, error)
-            raise
-        if outcome is ROLLED_BACK:
+        terms, status = self.terms, start.status
+        if status is UNCALLED or self.outcome is DOOMED:
+            outcome = ROLLED_BACK
+        elif terms.has_rule:
+            try:
+                code = _wsgi.status_code(status)
+                is_success = terms.commit(self.environ, code, start.headers)
+                if is_success and is_success is not True and isinstance(is_success, Awaitable):
+                    _refuse_awaitable(terms.commit, is_success)
+            except BaseException as error:
+                roll_back(self, error)
+                raise
+            outcome = COMMITTED if is_success else ROLLED_BACK if code >= 400 else UNCOMMITTED
+            if self.outcome is DOOMED:  # by the rule
+                outcome = ROLLED_BACK
+        else:
+            outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
+        self._carry_out(outcome)
+
+    def _carry_out(self, outcome: State) -> None:
+        if outcome is COMMITTED and not self.is_untouched:
+            callbacks.log_errors(commit(self))
+        elif outcome is ROLLED_BACK:
             self.fail()
-        if self.terms.commit is until_close:
-            return
-        if outcome is ROLLED_BACK:
-            roll_back(self)
-        elif outcome is UNCOMMITTED or self.is_untouched:
+            if self.terms.settles:
+                roll_back(self)
+        elif self.terms.settles:
             self.outcome = outcome
             if self.terms.release_reads:
                 release_reads(self)
-        else:
-            callbacks.log_errors(commit(self))
-
-    def _outcome_of(self, start: Start) -> State:
-        """Say what is to become of a response: COMMITTED, ROLLED_BACK, or neither of them, UNCOMMITTED."""
-        status, rule = start.status, self.terms.commit
-        if status is UNCALLED or self.outcome is DOOMED:
-            return ROLLED_BACK
-        if not self.terms.has_rule:
-            return ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
-        code = _wsgi.status_code(status)
-        is_success = rule(self.environ, code, start.headers)
-        if self.outcome is DOOMED:  # by the rule
-            return ROLLED_BACK
-        if is_success:
-            if is_success is not True and isinstance(is_success, Awaitable):
-                raise TypeError(f"The rule {rule!r} has returned {is_success!r}, which nobody awaits.")
-            return COMMITTED
-        return ROLLED_BACK if code >= 400 else UNCOMMITTED
 
     def fail(self) -> None:
         """Note that the response has failed: nothing of it is to be committed, and what it loses is no loss."""
@@ -248,3 +244,8 @@ class RequestScope(BaseScope):
         self.body = self.chunks = None
         if isinstance(chunks, GeneratorType):
             chunks.close()
+
+
+def _refuse_awaitable(rule: CommitRule, answer: object) -> NoReturn:
+    """Raise an error, for what nobody awaits is true."""
+    raise TypeError(f"The rule {rule!r} has returned {answer!r}, which nobody awaits.")

@@ -59,13 +59,10 @@ class NotedStart:
     The application is given its `note`. `SessionMiddleware` makes one by plain stores.
     """
 
-    __slots__ = ("headers", "is_settled", "scope", "start_response", "status")
+    __slots__ = ("headers", "scope", "start_response", "status")
 
     headers: _wsgi.Headers
     status: Any
-
-    is_settled: bool
-    """Whether the outcome of *scope* has been settled by it."""
 
     scope: Settling
 
@@ -87,10 +84,8 @@ class NotedStart:
         return _wsgi.content_length(self.headers)
 
     def let_go(self, _body: object = None, /) -> None:
-        """Have the outcome settled."""
-        if not self.is_settled:
-            self.is_settled = True
-            self.scope.settle(self)
+        """Have the outcome settled; once, by who knows that it has been called."""
+        self.scope.settle(self)
 
 
 class HeldStart:

@@ -33,7 +33,7 @@ class Terms:
     """Of the registry that the scopes are opened for."""
 
     settles: bool
-    """Whether there is an outcome that is settled before the end."""
+    """Whether there is an outcome that is settled before the end; under `until_close` there is none."""
 
     commit: CommitRule = never
     """What the middleware was told of commits."""
