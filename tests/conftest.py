@@ -35,7 +35,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 hear_interrupts()
 
 
-SLOWEST = ("test_all_life_machine", "test_servers", "test_site_browser", "test_walkthroughs", "test_all_databases")
+SLOWEST = (
+    "test_all_life_machine",
+    "test_05_the_last_word",
+    "test_servers",
+    "test_site_browser",
+    "test_walkthroughs",
+    "test_all_databases",
+)
 """Files that come first where there are several workers: none is left alone with one of them at the end.
 
 The first one collects garbage hundreds of times, and later there would be more of it.

@@ -529,6 +529,11 @@ def two_phases(Session: Any, way: Way) -> None:
         way(session)
 
 
+def causes_of(error: BaseException | None) -> list[type]:
+    """List the classes of an error and of those that it was raised in: 2.0.31 wraps what a preparation raises."""
+    return [] if error is None else [type(error), *causes_of(error.__cause__ or error.__context__)]
+
+
 @pytest.mark.system("postgresql-server")
 @pytest.mark.parametrize("name", ["psycopg", "psycopg2", "pg8000"])
 def test_prepare_transaction_is_refused(name: str) -> None:
@@ -539,8 +544,9 @@ def test_prepare_transaction_is_refused(name: str) -> None:
         Session = RequestScopedSession(sessionmaker(engine, twophase=True))
 
         for way in (a_failed_query, rollback_as_text):
-            with pytest.raises(TransactionLostError):
+            with pytest.raises(Exception) as raised:  # noqa: PT011
                 two_phases(Session, way)
+            assert TransactionLostError in causes_of(raised.value)
 
         assert words(engine) == []
         two_phases(Session, nothing)
@@ -554,7 +560,7 @@ def test_xa_prepare_is_refused(engine: Engine) -> None:
     """A two-phase transaction that a deadlock has ended is thrown away, with its connection."""
     Session = RequestScopedSession(sessionmaker(engine, twophase=True))
 
-    with pytest.raises((TransactionLostError, DBAPIError)) as raised:
+    with pytest.raises(Exception) as raised:  # noqa: PT011
         two_phases(Session, a_deadlock)
 
     assert is_retryable(raised.value)

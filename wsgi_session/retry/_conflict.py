@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, IllegalStateChangeError, PendingRollbackError
 
 from .._session.codes import mysql_code, sqlstate
 from ..errors import PartialCommitError
@@ -61,9 +61,9 @@ def is_echo(error: Any) -> bool:
     for the end of a savepoint that it does not know any more. MySQL and MariaDB begin anew, and so refuse the end of a
     savepoint, and in a two-phase transaction every command that does not end it. SQLite begins anew, and refuses the
     end of a savepoint with its code for any error, which is told by the statement. SQLAlchemy refuses the use of a
-    session whose flush has failed.
+    session whose flush has failed, and 2.0.31 the rollback after a preparation that has.
     """
-    if isinstance(error, PendingRollbackError):
+    if isinstance(error, IllegalStateChangeError | PendingRollbackError):
         return True
     if isinstance(error, DBAPIError):
         return is_echo(error.orig) or _end_of_savepoint.match(error.statement or "") is not None
