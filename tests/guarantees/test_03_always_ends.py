@@ -439,6 +439,40 @@ def test_a_close_between_the_last_look_of_a_step_and_a_chunk(is_generator: bool,
     assert is_clean(engine)
 
 
+def test_a_close_by_the_step_itself_as_it_hands_over(Session: Any, engine: Engine) -> None:
+    """A signal handler may call ``close()`` at the worst moment: it returns soon, and the next step ends all."""
+    ends: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+        answer(start_response)
+        return (chunk for chunk in [b"x", b"y"])
+
+    app = SessionMiddleware(app, Session)
+    app.on_request_end(ends.append)
+    exchange = Exchange(app)
+    scope = exchange.result.scope
+    lines, first = inspect.getsourcelines(type(scope).steps)
+    [yields] = [first + at for at, line in enumerate(lines) if line == " " * 16 + "yield chunk\n"]
+
+    def trace(frame: Any, event: str, _argument: object) -> Any:
+        if frame.f_code is type(scope).steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
+            exchange.result.close()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        next(exchange.result)
+    finally:
+        sys.settrace(before)
+
+    assert ends == []
+    next(exchange.result)
+    assert len(ends) == 1
+    assert is_clean(engine)
+
+
 def test_where_nobody_counts_references() -> None:
     """An interpreter without ``sys.getrefcount()`` ends what a server drops as well, when that is collected."""
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_COUNTS]

@@ -518,6 +518,22 @@ def test_autocommit_is_exempt(engine: Engine) -> None:
     assert "kept" in words(engine)
 
 
+@on_postgresql
+def test_a_connection_that_is_gone_meanwhile(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot even be rolled back is thrown away, and the error says what was lost all the same."""
+
+    with pytest.raises(TransactionLostError), session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        add_words(session, "before")
+        session.flush()
+        number = session.scalar(text("SELECT pg_backend_pid()"))
+        a_failed_query(session)
+        with beside(engine).connect() as other:
+            other.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
+
+    assert "What the database has ended could not be rolled back" in caplog.text
+    assert_well(engine)
+
+
 # Two phases, and what a server has to be configured for
 
 
@@ -548,6 +564,13 @@ def test_prepare_transaction_is_refused(name: str) -> None:
                 two_phases(Session, way)
             assert TransactionLostError in causes_of(raised.value)
 
+        with engine.connect() as connection:
+            transaction = connection.begin_twophase()
+            connection.execute(insert(Word).values(text="before"))
+            a_failed_query(connection)
+            with pytest.raises(TransactionLostError):
+                transaction.commit()
+            connection.invalidate()
         assert words(engine) == []
         two_phases(Session, nothing)
         assert words(engine) == ["before"]

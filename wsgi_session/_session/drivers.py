@@ -5,9 +5,10 @@ Each was tried; ``tests/guarantees/test_05_the_last_word.py`` shows it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from .._log import log
 from .codes import mysql_code, sqlstate
 from .traces import look_at, traces_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .traces import Traces
 
 
-class Driver:
+class Driver(ABC):
     """What a driver knows of its transactions.  Lives as long as the program."""
 
     ends_lost_twophase = True
@@ -28,21 +29,21 @@ class Driver:
     waits_with_begin = False
     """Whether it sends BEGIN with the first write, and so has to be asked whether one was sent before."""
 
+    @abstractmethod
     def is_in_transaction(self, connection: Any) -> bool:
         """Say whether the driver's *connection* is in a transaction, as far as it knows."""
-        raise NotImplementedError
 
     def has_open_statement(self, connection: Any) -> bool:  # noqa: ARG002
         """Say whether rows of a plain statement are still to be fetched; most drivers have them all at once."""
         return False
 
+    @abstractmethod
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Note an *error* on a *connection*, and whether the transaction has outlived it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_over(self, connection: Any, left: Traces) -> bool:
         """Say whether the transaction that has *left* traces was ended by the database, or is doomed."""
-        raise NotImplementedError
 
 
 class PostgreSQL(Driver):
@@ -123,11 +124,10 @@ class MySQL(Driver):
         return left.is_lost
 
     def _has_ended(self, connection: PoolProxiedConnection) -> bool:
-        try:
-            return not self._ask(connection.dbapi_connection)
-        except Exception:
-            log.debug("A driver could not say whether its transaction has outlived an error.", exc_info=True)
-            return True  # as the code says
+        is_in_transaction = False  # as the code of the error says, if the server cannot be asked
+        with suppress(Exception):
+            is_in_transaction = self._ask(connection.dbapi_connection)
+        return not is_in_transaction
 
 
 class SQLite(Driver):
