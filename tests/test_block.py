@@ -270,3 +270,9 @@ def test_blocks_that_are_left_out_of_order(new_engine: Any) -> None:
 
     with pytest.raises(RuntimeError, match="No scope"):
         Session()
+
+
+def test_what_is_no_function(Session: Any) -> None:
+    """A block wraps functions."""
+    with pytest.raises(TypeError, match="3 is neither"):
+        session_scope(Session)(3)  # type: ignore[arg-type]

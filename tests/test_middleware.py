@@ -26,8 +26,10 @@ from wsgi_session import (
     State,
     current_scope,
     from_veto,
+    never,
     on_success,
     session_scope,
+    until_close,
 )
 from wsgi_session.inspector import Inspector
 from wsgi_session.observe import Recorder
@@ -118,6 +120,7 @@ def test_a_coroutine_is_no_answer(make: Any) -> None:
         ({"app": None}, "callable"),
         ({"app": "app:main"}, "callable"),
         ({"environ_key": b"session"}, "environ_key"),
+        ({"commit": None}, "commit=until_close"),
         ({"commit": True}, "on_unsafe_success"),
         ({"commit": "on_success"}, "on_unsafe_success"),
         ({"app": an_async_function}, "'async' function, as ASGI has it"),
@@ -371,6 +374,11 @@ before = set(sys.modules)
 import wsgi_session
 print(*sorted(name for name in set(sys.modules) - before))
 """
+
+
+def test_who_asks_them_is_told_no() -> None:
+    """`never` and `until_close` commit nothing, also as parts of a rule of one's own."""
+    assert [rule({}, 200, []) for rule in (never, until_close)] == [False, False]
 
 
 def test_what_an_import_brings() -> None:

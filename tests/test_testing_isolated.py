@@ -665,3 +665,15 @@ def test_nothing_is_left_listening(Session: Any, engine: Engine) -> None:
     request(shop(Session), "POST", "/kept")
 
     assert words(engine) == ["kept"]
+
+
+def test_a_block_of_the_test_that_is_open_is_in_the_way(Session: Any) -> None:
+    """A transaction that the test has begun by hand is its own to end."""
+    with isolated() as isolation:
+        own = isolation.session(Session)
+        with own.begin():
+            own.scalars(select(Word)).all()
+            with pytest.raises(IsolationError, match="or is a 'begin\\(\\)' block"):
+                request(shop(Session))
+        with pytest.raises(IsolationError):
+            isolation.check()

@@ -521,7 +521,6 @@ def test_autocommit_is_exempt(engine: Engine) -> None:
 @on_postgresql
 def test_a_connection_that_is_gone_meanwhile(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """What cannot even be rolled back is thrown away, and the error says what was lost all the same."""
-
     with pytest.raises(TransactionLostError), session_scope(RequestScopedSession(sessionmaker(engine))) as session:
         add_words(session, "before")
         session.flush()
@@ -918,3 +917,68 @@ def assert_well(engine: Engine) -> None:
         add_words(session, "next")
     assert "next" in words(engine)
     assert is_clean(engine)
+
+
+# What is seldom
+
+
+def test_a_statement_that_only_ends(engine_by: Callable[..., Engine]) -> None:
+    """A ROLLBACK as text, where nothing was written, ends nothing that anybody would miss."""
+    with session_scope(RequestScopedSession(sessionmaker(engine_by("sqlite")))) as session:
+        session.execute(text("SELECT 1"))
+        session.connection().connection.dbapi_connection.execute("BEGIN")  # type: ignore[union-attr]
+        session.execute(text("ROLLBACK"))
+
+
+@pytest.mark.parametrize("driver", ["sqlite begun"])
+def test_a_transaction_that_begins_with_its_loss(engine: Engine) -> None:
+    """What fails first undoes nothing, and what comes after it is committed at the end, not at once."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.scalars(select(Word.text)).all()
+        or_rollback(session)
+        add_words(session, "after")
+        session.flush()
+        assert set(words(engine)) == {"there", "there too"}
+
+    assert "after" in words(engine)
+
+
+@pytest.mark.parametrize("driver", ["sqlite begun"])
+def test_a_transaction_that_the_driver_has_ended(engine: Engine) -> None:
+    """A COMMIT past SQLAlchemy has saved what there was; the message does not say that it was rolled back."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    with pytest.raises(TransactionLostError, match="has ended before its COMMIT"), session_scope(Session) as session:
+        add_words(session, "saved")
+        session.flush()
+        session.connection().connection.dbapi_connection.commit()  # type: ignore[union-attr]
+
+    assert "saved" in words(engine)
+
+
+@on_postgresql
+def test_text_with_columns_that_reads(engine: Engine) -> None:
+    """Text whose columns are named is a read if its words are; a second write that looks like a read is one, too."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    with session_scope(Session) as session:
+        session.execute(text("SELECT id FROM word").columns(Word.id)).all()
+        a_failed_query(session)
+    for number in (1, 2):
+        with pytest.raises(TransactionLostError), session_scope(Session) as session:
+            session.execute(text(f"INSERT INTO word (text) VALUES ('{number}') RETURNING id").columns(Word.id)).all()
+            a_failed_query(session)
+
+
+@mariadb_only
+@pytest.mark.parametrize("driver", ["mariadb+pymysql"])
+def test_a_table_that_is_made_in_mid_transaction(engine: Engine) -> None:
+    """MariaDB has committed before it, so that nothing before it can be lost."""
+    from sqlalchemy import Column, Integer, MetaData, Table
+
+    table = Table("made", MetaData(), Column("id", Integer))
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        add_words(session, "saved")
+        session.flush()
+        table.create(session.connection())
+        table.drop(session.connection())
+
+    assert "saved" in words(engine)

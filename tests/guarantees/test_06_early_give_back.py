@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, String, TypeDecorator, event, select, text, update
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
-from sqlalchemy.orm import sessionmaker
 
 from tests.helpers import Exchange, Word, add_words, answer, is_clean, request, words
 from wsgi_session import (
@@ -17,8 +18,11 @@ from wsgi_session import (
     SessionMiddleware,
     current_scope,
     never,
+    on_commit,
     on_unsafe_success,
+    session_scope,
 )
+from wsgi_session._session import holdings
 
 KEY = "sqlalchemy.session"
 
@@ -439,3 +443,118 @@ def test_a_rule_that_returns_a_coroutine(engine: Engine) -> None:
     said.close()
 
     assert len(words(engine)) == ROWS
+
+
+def test_what_a_callback_waits_for_is_kept(engine: Engine) -> None:
+    """A transaction whose commit is waited for is not given back."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        environ[KEY].scalars(select(Word)).all()
+        on_commit(environ[KEY], print)
+        answer(start_response)
+        yield b"x"
+        environ[KEY].rollback()
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+    exchange.step()
+
+    assert is_out(engine)
+    exchange.read().close()
+
+
+@on_postgresql
+def test_several_cursors_on_one_connection(engine: Engine) -> None:
+    """Each is known until it is closed, also in a second transaction of the same connection."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.scalars(select(Word)).all()
+    options = {"stream_results": True}
+
+    with engine.connect() as connection:
+        for _ in range(2):
+            first = connection.execute(text("SELECT 1"), execution_options=options)
+            second = connection.execute(text("SELECT 2"), execution_options=options)
+            assert holdings.cursor_of(connection)
+            first.close()
+            assert holdings.cursor_of(connection)
+            second.close()
+            assert holdings.cursor_of(connection) is None
+            connection.rollback()
+
+
+@on_postgresql
+def test_a_connection_that_is_gone_holds_nothing(engine: Engine) -> None:
+    """What was invalidated has nothing to lose any more."""
+    with session_scope(RequestScopedSession(sessionmaker(engine)), commit=False) as session:
+        connection = session.connection()
+        connection.invalidate()
+        on_commit(session, print)
+
+        assert holdings.of(connection) is None
+        assert not holdings.has_changed(connection)
+        with pytest.raises(PendingChangesError):
+            current_scope().release()
+        with pytest.raises(InvalidRequestError):
+            session.commit()
+        session.rollback()
+
+
+class Fickle(TypeDecorator[str]):
+    """A type whose values cannot be compared."""
+
+    impl = String
+    cache_ok = True
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        raise ValueError("cannot compare")
+
+
+class OfFickle(DeclarativeBase):
+    """The tables of the type."""
+
+
+class Note(OfFickle):
+    """A row that cannot be compared."""
+
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Fickle(200))
+
+
+def test_what_cannot_be_found_out_is_kept(engine: Engine) -> None:
+    """Where a type of the user's fails to compare, nothing is given back early, and nothing fails."""
+    OfFickle.metadata.create_all(engine)
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        with environ[KEY].no_autoflush:
+            note = Note(id=1, text="x")
+            environ[KEY].add(note)
+            environ[KEY].commit()
+            assert note.text == "x"
+            note.text = "y"
+        answer(start_response)
+        yield b"x"
+        environ[KEY].rollback()
+
+    exchange = Exchange(SessionMiddleware(app, sessionmaker(engine), release_reads=True))
+    exchange.step()
+
+    assert is_out(engine)
+    exchange.read().close()
+
+
+@with_every_driver
+def test_other_options_of_a_connection(engine: Engine, caplog: Any) -> None:
+    """Of options that are no tenant's schema nothing is said."""
+    Session = RequestScopedSession(sessionmaker(engine))
+    with session_scope(Session) as session:
+        session.connection(execution_options={"max_row_buffer": 10})
+        session.commit()
+        session.scalars(select(Word)).all()
+        session.rollback()
+        session.connection(execution_options={"schema_translate_map": {"tenant": None}})
+        session.commit()
+        session.connection(execution_options={"schema_translate_map": {"tenant": None}})
+        session.rollback()
+        session.scalars(select(Word)).all()
+
+    assert caplog.records == []

@@ -293,3 +293,14 @@ def test_the_response_has_no_length(Session: Any) -> None:
 
     with pytest.raises(TypeError):
         len(result)
+
+
+@RULES
+def test_an_empty_body_that_begins_late(commit: Any, Session: Any) -> None:
+    """A generator application that yields nothing is answered as it says."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response, "204 No Content")
+        yield from ()
+
+    assert request(SessionMiddleware(app, Session, commit=commit)).status == "204 No Content"

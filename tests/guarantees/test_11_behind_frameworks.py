@@ -653,3 +653,35 @@ def test_a_ping_that_fails_is_no_error_of_the_request(driver: str, engine_by: Ca
 
     assert request(behind_framework(engine, view, retry_disconnects=True), "POST").body == b"sorry"
     assert runs == [0]
+
+
+@on_postgresql
+def test_a_connection_that_is_lost_in_a_commit_as_text(engine: Engine) -> None:
+    """That is in doubt, too."""
+    runs: list[int] = []
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE OR REPLACE FUNCTION dies() RETURNS trigger LANGUAGE plpgsql AS"
+                " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE CONSTRAINT TRIGGER dying AFTER INSERT ON letter DEFERRABLE INITIALLY DEFERRED"
+                " FOR EACH ROW EXECUTE FUNCTION dies()"
+            )
+        )
+
+    def view(environ: Any) -> str:
+        runs.append(environ["retry.attempt"])
+        environ[KEY].execute(text("INSERT INTO letter (word_id) VALUES (1001)"))
+        environ[KEY].execute(text("COMMIT"))
+        return "done"
+
+    try:
+        assert request(behind_framework(engine, view, retry_disconnects=True), "POST").body == b"sorry"
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DROP TRIGGER dying ON letter"))
+    assert runs == [0]
