@@ -419,6 +419,19 @@ def test_a_driver_that_nobody_knows(engine: Engine, monkeypatch: pytest.MonkeyPa
     exchange.close()
 
 
+def test_a_dialect_that_nobody_knows(new_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session on an engine whose driver is not known works; only the last word of its database is not heard."""
+    engine = new_engine()
+    monkeypatch.setattr(engine.dialect, "driver", "of_mine")
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    with session_scope(Session) as session:
+        add_words(session, "kept")
+
+    assert words(engine) == ["kept"]
+    assert is_clean_by(engine, "pysqlite", monkeypatch)
+
+
 def is_clean_by(engine: Engine, driver: str, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Look at the connection by its own driver."""
     monkeypatch.setattr(engine.dialect, "driver", driver)

@@ -61,8 +61,6 @@ def has_own_options(connection: Connection) -> bool:
 
 def is_translated(connection: Connection) -> bool:
     """Say whether *connection* was given a tenant's schema that its engine does not have."""
-    if not has_own_options(connection):
-        return False
     own, of_engine = connection.get_execution_options(), connection.engine.get_execution_options()
     return own.get(TRANSLATED) != of_engine.get(TRANSLATED)
 
