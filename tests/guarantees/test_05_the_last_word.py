@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -120,20 +121,34 @@ def a_deadlock(session: Any) -> None:
 
 
 def wait_for_a_lock(engine: Engine) -> None:
-    """Wait until somebody waits for a lock."""
-    if engine.dialect.name == "postgresql":
-        waiting = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    else:
-        waiting = (
-            "information_schema.innodb_trx JOIN information_schema.processlist ON id = trx_mysql_thread_id"
-            " WHERE trx_state = 'LOCK WAIT' AND db = DATABASE()"
-        )
+    """Wait until somebody waits for a lock in the database of *engine*."""
     for _ in range(1000):
         with beside(engine).connect() as connection:
-            if connection.scalar(text(f"SELECT count(*) FROM {waiting}")):
+            if LOCK_WAITERS[engine.dialect.name](connection):
                 return
         time.sleep(0.01)
     raise AssertionError("Nobody waits for a lock.")
+
+
+def lock_waiters_of_postgresql(connection: Connection) -> set[int]:
+    """Return who waits for a lock."""
+    waiting = "wait_event_type = 'Lock' AND datname = current_database()"
+    return set(connection.scalars(text(f"SELECT pid FROM pg_stat_activity WHERE {waiting}")))
+
+
+def lock_waiters_of_mariadb(connection: Connection) -> set[int]:
+    """Return who waits for a lock; `innodb_trx` would stay as it is for as long as it is asked ten times a second."""
+    status = connection.execute(text("SHOW ENGINE INNODB STATUS")).one().Status
+    _, _, transactions = status.partition("\nTRANSACTIONS\n")
+    waiting = {int(number) for number in re.findall(r"^LOCK WAIT .*\n.*thread id (\d+),", transactions, re.MULTILINE)}
+    here = text("SELECT id FROM information_schema.processlist WHERE db = DATABASE()")
+    return waiting.intersection(connection.scalars(here))
+
+
+LOCK_WAITERS = {
+    "postgresql": lock_waiters_of_postgresql,
+    "mariadb": lock_waiters_of_mariadb,
+}
 
 
 def a_deadlock_and_a_second_half(session: Any) -> None:
