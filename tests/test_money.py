@@ -63,7 +63,7 @@ STEPS = ["begun", "read", "taken", "given", "flushed", "answered"]
 
 FAULTS = ["raise", "kill", "handle", "conflict"]
 """What happens in one: the application fails, or the server ends its connection; a statement fails, and the application
-handles that and goes on; the same with a conflict, in the first attempt."""
+handles that and goes on; the same with a conflict, in the first attempt that comes so far."""
 
 IN_COMMIT = {"before": BEFORE, "after": AFTER}
 """When the connection is lost in COMMIT: before the server has it, or after."""
@@ -71,6 +71,7 @@ IN_COMMIT = {"before": BEFORE, "after": AFTER}
 
 def bank(Session: Any, killer: Engine, receipts: list[int]) -> Any:
     """Make the application: a transfer, with a fault at one of its steps if it is asked for one."""
+    conflicted: set[int] = set()
 
     def app(environ: Any, start_response: Any) -> Any:
         asked = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
@@ -86,7 +87,8 @@ def bank(Session: Any, killer: Engine, receipts: list[int]) -> Any:
                     connection.execute(text(f"SELECT pg_terminate_backend({process}, 5000)"))
             if asked.get("fault") == f"handle {step}":
                 handled(session, "22012")
-            if asked.get("fault") == f"conflict {step}" and environ["retry.attempt"] == 0:
+            if asked.get("fault") == f"conflict {step}" and number not in conflicted:
+                conflicted.add(number)
                 handled(session, "40001")
 
         at("begun")
