@@ -165,6 +165,12 @@ def engine_by(new_engine: Callable[..., Engine], request: pytest.FixtureRequest)
         yield make
 
 
+@pytest.fixture
+def driver() -> str:
+    """Return SQLite, where a test names no other."""
+    return "sqlite"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Start the system's chromium; for it, a name of another site leads here (DNS rebinding)."""

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, create_engine, text
 
 import demo
 from examples import inspector as example
+from tests.drivers import POSTGRESQL
 from tests.helpers import answer, request
 from wsgi_session import SessionMiddleware, on_success
 from wsgi_session.inspector import Inspector
@@ -495,16 +496,7 @@ def test_hostile_text_is_escaped(new_engine: Any, recorder: Recorder, pages: web
     assert json.loads(pages.get("/requests/1?format=json").text)["request"]["path"] == f"/{HOSTILE}"
 
 
-@pytest.mark.parametrize(
-    "driver",
-    [
-        "sqlite",
-        *(
-            pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
-            for name in ("psycopg", "psycopg2")
-        ),
-    ],
-)
+@pytest.mark.parametrize("driver", ["sqlite", *POSTGRESQL[:2]])
 def test_no_value_is_shown(engine_by: Any, driver: str, recorder: Recorder, pages: webtest.TestApp) -> None:
     """Neither values of statements nor of errors, nor what a request has sent beside its path, are anywhere."""
     engine = engine_by(driver)

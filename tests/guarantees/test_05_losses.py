@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, text, update
 from sqlalchemy.orm import scoped_session, sessionmaker
 
+from tests.drivers import with_every_driver
 from tests.helpers import Word, add_words, answer, is_clean, request, words
 from wsgi_session import (
     RequestScopedSession,
@@ -24,23 +25,8 @@ from wsgi_session import (
 
 KEY = "sqlalchemy.session"
 
-DRIVERS = [
-    "sqlite",
-    *[
-        pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
-        for name in ("psycopg", "psycopg2", "pg8000")
-    ],
-    pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
-    pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
-]
 MODES = [never, until_close, on_unsafe_success]
 in_every_mode = pytest.mark.parametrize("commit", MODES, ids=lambda mode: mode.__name__)
-
-
-@pytest.fixture
-def driver() -> str:
-    """Return SQLite, where a test names no other."""
-    return "sqlite"
 
 
 @pytest.fixture
@@ -297,7 +283,7 @@ def test_a_response_that_failed_loses_nothing(failure: str, how: Any, commit: An
     assert words(engine) == ["there"]
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@with_every_driver
 def test_what_is_committed_by_itself_is_not_lost(engine: Engine, caplog: Any) -> None:
     """In AUTOCOMMIT, what was sent directly is saved."""
     Session = sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
@@ -313,7 +299,7 @@ def test_what_is_committed_by_itself_is_not_lost(engine: Engine, caplog: Any) ->
     assert words(engine) == ["changed"]
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
+@with_every_driver
 @pytest.mark.parametrize("what", [flushed, directly, as_text], ids=lambda what: what.__name__)
 def test_losses_on_every_driver(what: Any, engine: Engine, caplog: Any) -> None:
     """What was sent and not committed is said with every driver."""

@@ -101,6 +101,12 @@ def a_serialization_failure(session: Any) -> None:
 
 def a_deadlock(session: Any) -> None:
     """Two wait for each other, and this one is to give way."""
+    with handled():
+        meet_a_deadlock(session)
+
+
+def meet_a_deadlock(session: Any) -> None:
+    """Wait for somebody who waits for this one, and raise the error of the database."""
     engine = engine_of(session)
     ours, theirs = (text(f"UPDATE word SET text = text WHERE id = {number}") for number in (1001, 1002))
     session.execute(ours)
@@ -114,10 +120,11 @@ def a_deadlock(session: Any) -> None:
         waiting = threading.Thread(target=other.execute, args=[ours])
         waiting.start()
         wait_for_a_lock(engine)
-        with handled():
+        try:
             session.execute(theirs)
-        waiting.join(20)
-        other.rollback()
+        finally:
+            waiting.join(20)
+            other.rollback()
 
 
 def wait_for_a_lock(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
 
+from tests.drivers import DRIVERS, MARIADB, POSTGRESQL, on_postgresql, with_every_driver
 from tests.helpers import Exchange, Word, add_words, answer, is_clean, request, words
 from wsgi_session import (
     PendingChangesError,
@@ -26,26 +27,9 @@ from wsgi_session._session import holdings
 
 KEY = "sqlalchemy.session"
 
-POSTGRESQL = [
-    pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
-    for name in ("psycopg", "psycopg2", "pg8000")
-]
-MARIADB = [
-    pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
-    pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
-]
-DRIVERS = ["sqlite", *POSTGRESQL, *MARIADB]
-with_every_driver = pytest.mark.parametrize("driver", DRIVERS)
 on_every_server = pytest.mark.parametrize("driver", [*POSTGRESQL, *MARIADB])
-on_postgresql = pytest.mark.parametrize("driver", POSTGRESQL)
 
 ROWS = 300
-
-
-@pytest.fixture
-def driver() -> str:
-    """Return SQLite, where a test names no other."""
-    return "sqlite"
 
 
 @pytest.fixture

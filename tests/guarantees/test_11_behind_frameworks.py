@@ -14,7 +14,8 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.orm.exc import StaleDataError
 
 from tests.conflicts import Lock
-from tests.guarantees.test_05_the_last_word import a_deadlock
+from tests.drivers import on_mariadb, on_postgresql
+from tests.guarantees.test_05_the_last_word import meet_a_deadlock
 from tests.helpers import Word, add_words, answer, beside, is_clean, request, words
 from wsgi_session import (
     RequestScopedSession,
@@ -29,27 +30,6 @@ from wsgi_session import (
 )
 
 KEY = "sqlalchemy.session"
-
-on_postgresql = pytest.mark.parametrize(
-    "driver",
-    [
-        pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
-        for name in ("psycopg", "psycopg2", "pg8000")
-    ],
-)
-on_mariadb = pytest.mark.parametrize(
-    "driver",
-    [
-        pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
-        pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
-    ],
-)
-
-
-@pytest.fixture
-def driver() -> str:
-    """Return SQLite, where a test names no other."""
-    return "sqlite"
 
 
 @pytest.fixture
@@ -165,7 +145,7 @@ def test_a_deadlock_in_a_savepoint(engine: Engine) -> None:
         if environ["retry.attempt"] == 0:
             try:
                 with environ[KEY].begin_nested():
-                    deadlocks(environ[KEY])
+                    meet_a_deadlock(environ[KEY])
             except DBAPIError as error:
                 errors.append(error)
                 raise
@@ -175,22 +155,6 @@ def test_a_deadlock_in_a_savepoint(engine: Engine) -> None:
     assert "1305" in str(errors[0])
     assert is_retryable(errors[0])
     assert words(engine).count("ada") == 1
-
-
-def deadlocks(session: Any) -> None:
-    """Meet a deadlock that is not handled."""
-
-    def unhandled(*_of_raises: Any) -> Any:
-        return open_door
-
-    class Door:
-        def __enter__(self) -> None: ...
-        def __exit__(self, *error: object) -> None: ...
-
-    open_door = Door()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.guarantees.test_05_the_last_word.handled", unhandled)
-        a_deadlock(session)
 
 
 @on_postgresql

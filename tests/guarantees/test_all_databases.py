@@ -15,6 +15,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
 from tests import mariadb, postgresql
+from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
 from tests.helpers import (
     Base,
     Exchange,
@@ -42,24 +43,11 @@ from wsgi_session import (
 
 KEY = "sqlalchemy.session"
 
-needs_postgresql = pytest.mark.system("postgresql")
-needs_mariadb = pytest.mark.system("mariadb")
-
-SERVERS = [
-    pytest.param("postgresql+psycopg", marks=needs_postgresql),
-    pytest.param("mariadb+pymysql", marks=needs_mariadb),
-]
+SERVERS = [POSTGRESQL[0], MARIADB[0]]
 DATABASES = ["sqlite", *SERVERS]
-DRIVERS = [
-    *DATABASES,
-    pytest.param("postgresql+psycopg2", marks=needs_postgresql),
-    pytest.param("postgresql+pg8000", marks=needs_postgresql),
-    pytest.param("mariadb+mysqldb", marks=[needs_mariadb, pytest.mark.system("mysqlclient")]),
-]
 
 on_every_database = pytest.mark.parametrize("driver", DATABASES)
 on_every_server = pytest.mark.parametrize("driver", SERVERS)
-with_every_driver = pytest.mark.parametrize("driver", DRIVERS)
 
 
 @pytest.fixture
@@ -560,8 +548,8 @@ def test_a_block_within_a_request(driver: str, engine_by: Callable[..., Engine])
     assert_the_next_is_right(engine, "tried")
 
 
-@needs_postgresql
-@needs_mariadb
+@pytest.mark.system("postgresql")
+@pytest.mark.system("mariadb")
 @pytest.mark.parametrize("own", ["postgresql", "mariadb"])
 def test_two_databases_in_one_request(own: str, postgresql_engine: Engine, mariadb_engine: Engine) -> None:
     """The request's own database is committed last, so that one which refuses is told from one that is half done."""
