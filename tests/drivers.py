@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-POSTGRESQL = [
-    pytest.param(f"postgresql+{name}", marks=pytest.mark.system("postgresql"))
-    for name in ("psycopg", "psycopg2", "pg8000")
-]
+needs_mariadb = pytest.mark.system("mariadb")
+needs_postgresql = pytest.mark.system("postgresql")
+
+POSTGRESQL = [pytest.param(f"postgresql+{name}", marks=needs_postgresql) for name in ("psycopg", "psycopg2", "pg8000")]
 MARIADB = [
-    pytest.param("mariadb+pymysql", marks=pytest.mark.system("mariadb")),
-    pytest.param("mariadb+mysqldb", marks=[pytest.mark.system("mariadb"), pytest.mark.system("mysqlclient")]),
+    pytest.param("mariadb+pymysql", marks=needs_mariadb),
+    pytest.param("mariadb+mysqldb", marks=[needs_mariadb, pytest.mark.system("mysqlclient")]),
 ]
 DRIVERS = ["sqlite", *POSTGRESQL, *MARIADB]
 

@@ -17,14 +17,8 @@ from sqlalchemy.orm import sessionmaker
 
 from tests import mariadb, postgresql
 from tests.conflicts import Meeting, increment
-from tests.guarantees.test_all_databases import (
-    cut,
-    needs_mariadb,
-    needs_postgresql,
-    on_every_database,
-    on_every_server,
-    with_every_driver,
-)
+from tests.drivers import needs_mariadb, needs_postgresql, with_every_driver
+from tests.guarantees.test_all_databases import cut, on_every_database, on_every_server
 from tests.helpers import Exchange, Letter, Word, add_words, answer, beside, request
 from wsgi_session import RetryMiddleware, SessionMiddleware, on_success
 from wsgi_session.observe import FindingKind, LiveRequest, Recorder, RequestRecord

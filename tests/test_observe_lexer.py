@@ -17,7 +17,7 @@ from hypothesis import example, given
 from pglast import parser  # type: ignore[import-untyped]
 from sqlalchemy import URL
 
-from tests.guarantees.test_all_databases import needs_mariadb, needs_postgresql
+from tests.drivers import needs_mariadb, needs_postgresql
 from tests.statements import (
     DIALECTS,
     FRAGMENTS,

@@ -13,7 +13,8 @@ from sqlalchemy.orm import sessionmaker
 
 from tests import postgresql
 from tests.conflicts import Meeting, increment
-from tests.guarantees.test_all_databases import DRIVERS, cut, needs_mariadb, needs_postgresql
+from tests.drivers import DRIVERS, needs_mariadb, needs_postgresql
+from tests.guarantees.test_all_databases import cut
 from tests.helpers import Base, Word, add_words, answer, beside, is_clean, orphan, request, words
 from wsgi_session import (
     PartialCommitError,

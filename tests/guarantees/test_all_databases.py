@@ -15,7 +15,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
 from tests import mariadb, postgresql
-from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
+from tests.drivers import MARIADB, POSTGRESQL, needs_mariadb, needs_postgresql, with_every_driver
 from tests.helpers import (
     Base,
     Exchange,
@@ -548,8 +548,8 @@ def test_a_block_within_a_request(driver: str, engine_by: Callable[..., Engine])
     assert_the_next_is_right(engine, "tried")
 
 
-@pytest.mark.system("postgresql")
-@pytest.mark.system("mariadb")
+@needs_postgresql
+@needs_mariadb
 @pytest.mark.parametrize("own", ["postgresql", "mariadb"])
 def test_two_databases_in_one_request(own: str, postgresql_engine: Engine, mariadb_engine: Engine) -> None:
     """The request's own database is committed last, so that one which refuses is told from one that is half done."""
