@@ -416,14 +416,29 @@ def test_a_close_between_the_last_look_of_a_step_and_a_chunk(is_generator: bool,
     exchange = Exchange(app)
     scope = exchange.result.scope
     closer = threading.Thread(target=exchange.result.close)
+
+    def close_elsewhere() -> None:
+        closer.start()
+        while not scope.is_closing:
+            time.sleep(0)
+
+    step_and_close_as_it_hands_over(exchange, close_elsewhere)
+    closer.join()
+
+    assert len(ends) == 1
+    assert next(exchange.result, None) is None
+    assert is_clean(engine)
+
+
+def step_and_close_as_it_hands_over(exchange: Exchange, close: Callable[[], object]) -> None:
+    """Take a step, and call *close* when the step has looked for it and not handed its chunk over yet."""
+    scope = exchange.result.scope
     lines, first = inspect.getsourcelines(type(scope).steps)
     [yields] = [first + at for at, line in enumerate(lines) if line == " " * 16 + "yield chunk\n"]
 
     def trace(frame: Any, event: str, _argument: object) -> Any:
         if frame.f_code is type(scope).steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
-            closer.start()
-            while not scope.is_closing:
-                time.sleep(0)
+            close()
         return trace
 
     before = sys.gettrace()
@@ -432,11 +447,6 @@ def test_a_close_between_the_last_look_of_a_step_and_a_chunk(is_generator: bool,
         next(exchange.result)
     finally:
         sys.settrace(before)
-    closer.join()
-
-    assert len(ends) == 1
-    assert next(exchange.result, None) is None
-    assert is_clean(engine)
 
 
 def test_a_close_by_the_step_itself_as_it_hands_over(Session: Any, engine: Engine) -> None:
@@ -451,21 +461,8 @@ def test_a_close_by_the_step_itself_as_it_hands_over(Session: Any, engine: Engin
     app = SessionMiddleware(app, Session)
     app.on_request_end(ends.append)
     exchange = Exchange(app)
-    scope = exchange.result.scope
-    lines, first = inspect.getsourcelines(type(scope).steps)
-    [yields] = [first + at for at, line in enumerate(lines) if line == " " * 16 + "yield chunk\n"]
 
-    def trace(frame: Any, event: str, _argument: object) -> Any:
-        if frame.f_code is type(scope).steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
-            exchange.result.close()
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        next(exchange.result)
-    finally:
-        sys.settrace(before)
+    step_and_close_as_it_hands_over(exchange, exchange.result.close)
 
     assert ends == []
     next(exchange.result)
