@@ -10,7 +10,15 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ._log import log
-from ._session.transaction import finish_commit, forget_commits, give_back, is_committed, is_within, note_awaited
+from ._session.transaction import (
+    finish_commit,
+    forget_commits,
+    give_back,
+    innermost,
+    is_committed,
+    is_within,
+    note_awaited,
+)
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
@@ -141,7 +149,7 @@ class Callbacks:
 
     def add(self, session: Session, callback: Callable[[], object]) -> None:
         """Keep *callback* until the transaction that *session* is in now has been committed."""
-        self.waiting.append((session.get_nested_transaction() or session.get_transaction(), callback))
+        self.waiting.append((innermost(session), callback))
 
     def begin(self, transaction: SessionTransaction) -> None:
         """Let what has waited for a transaction belong to this one."""
@@ -232,7 +240,7 @@ def _before_commit(session: Session) -> None:
 def _after_commit(session: Session) -> None:
     """Note which transaction has been committed; a savepoint that is released is one, too."""
     if callbacks := session.info.get(_OF_SESSION):
-        transaction = session.get_nested_transaction() or session.get_transaction()
+        transaction = innermost(session)
         assert transaction is not None  # it is left afterwards
         callbacks.committed.add(transaction)
 

@@ -20,10 +20,13 @@ from sqlalchemy.orm import Session
 
 from .._log import log
 from . import texts
-from .traces import forget, look_at, tell_of_commit, traces_of
+from .traces import forget, is_usable, look_at, tell_of_commit, traces_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+_OF_MYSQL = frozenset({"mysql", "mariadb"})
+"""The names of the dialects that commit before some statements, and lose the rows of a cursor with the next one."""
 
 _WRITES = "_wsgi_session_writes"
 """The attribute of a compiled statement that is no DML, and may write."""
@@ -129,7 +132,7 @@ def _has_begun(connection: Connection) -> bool:
 
 
 def _note_ddl(connection: Connection) -> None:
-    if connection.dialect.name in ("mysql", "mariadb"):
+    if connection.dialect.name in _OF_MYSQL:
         _note_implicit_commit(connection)
     else:
         _note_write(connection)
@@ -149,7 +152,7 @@ def _note_text(context: _Tracing) -> None:
     traces = traces_of(connection.connection)
     if traces.held is None and _sets_up(context, statement):
         traces.held = texts.word_of(statement).upper()
-    if connection.dialect.name in ("mysql", "mariadb") and texts.commits_on_mysql(statement):
+    if connection.dialect.name in _OF_MYSQL and texts.commits_on_mysql(statement):
         _note_implicit_commit(connection)
     elif texts.may_write(statement):
         _note_write(connection)
@@ -195,14 +198,14 @@ def _note_cursor(context: _Tracing, cursor: Any) -> None:
         traces.cursors = {}
         if "_safe_close_cursor" not in vars(connection):
             connection._safe_close_cursor = partial(_close_cursor, weakref.ref(connection))  # noqa: SLF001
-        if connection.dialect.name in ("mysql", "mariadb"):
+        if connection.dialect.name in _OF_MYSQL:
             event.listen(connection, "before_cursor_execute", _warn_of_rows)
     traces.cursors[id(cursor)] = weakref.ref(context)
 
 
 def _close_cursor(weakly: Callable[[], Any], cursor: Any) -> None:
     connection = weakly()
-    kept = None if connection.closed or connection.invalidated else look_at(connection.connection)
+    kept = look_at(connection.connection) if is_usable(connection) else None
     if kept is not None and kept.cursors:
         kept.cursors.pop(id(cursor), None)
     type(connection)._safe_close_cursor(connection, cursor)  # noqa: SLF001

@@ -18,7 +18,7 @@ TRANSLATED = "schema_translate_map"
 
 def of(connection: Connection) -> str | None:
     """Say what the transaction on *connection* holds that does not come back with another one; None for nothing."""
-    if connection.closed or connection.invalidated:
+    if not traces.is_usable(connection):
         return None
     if connection.dialect.driver not in drivers.KNOWN:
         return f"nobody knows whether the driver {connection.dialect.driver!r} has its rows already"
@@ -28,7 +28,7 @@ def of(connection: Connection) -> str | None:
 def cursor_of(connection: Connection) -> str | None:
     """Say which cursor on *connection* is known to be open whose rows are still to come, or None."""
     driver = drivers.KNOWN.get(connection.dialect.driver)
-    if driver is None or connection.closed or connection.invalidated:
+    if driver is None or not traces.is_usable(connection):
         return None
     left = traces.look_at(connection.connection)
     if left is not None and left.open_cursors():
@@ -40,7 +40,7 @@ def cursor_of(connection: Connection) -> str | None:
 
 def has_changed(connection: Connection) -> bool:
     """Say whether a statement has changed something that is not committed, as far as that is known."""
-    if connection.closed or connection.invalidated:
+    if not traces.is_usable(connection):
         return False
     left = traces.look_at(connection.connection)
     driver = drivers.KNOWN.get(connection.dialect.driver)
@@ -61,6 +61,8 @@ def has_own_options(connection: Connection) -> bool:
 
 def is_translated(connection: Connection) -> bool:
     """Say whether *connection* was given a tenant's schema that its engine does not have."""
+    if not has_own_options(connection):
+        return False
     own, of_engine = connection.get_execution_options(), connection.engine.get_execution_options()
     return own.get(TRANSLATED) != of_engine.get(TRANSLATED)
 

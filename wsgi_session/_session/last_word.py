@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _ROLLED_BACK = "40"
 """SQL's class of the errors with which a transaction is rolled back, so that it is to be repeated."""
 
-
 _KEY = "_wsgi_session_last_word"
 """The attribute of a dialect that is its `LastWord`."""
 
@@ -152,8 +151,8 @@ class LastWord:
         Raises:
             TransactionLostError: If that is so, also where nothing may have been lost: the preparation would fail.
         """
-        left = traces.look_at(connection.connection)
-        if left is None or not self._is_over(connection.connection, left):
+        left = self._over(connection)
+        if left is None:
             return
         traces.forget(connection.connection)
         if not self._driver.ends_lost_twophase:
@@ -166,12 +165,17 @@ class LastWord:
         Raises:
             TransactionLostError: If something would be.
         """
-        left = traces.look_at(connection.connection)
-        if left is None or not self._is_over(connection.connection, left):
+        left = self._over(connection)
+        if left is None:
             return False
         if may_have_lost(left):
             raise _lost(left) from left.error
         return True
+
+    def _over(self, connection: Connection) -> Traces | None:
+        """Return the traces of a transaction that was ended by the database; None while it goes on."""
+        left = traces.look_at(connection.connection)
+        return left if left is not None and self._is_over(connection.connection, left) else None
 
     def _is_over(self, connection: PoolProxiedConnection, left: Traces) -> bool:
         return left.ended_by is not None or self._driver.is_over(connection.dbapi_connection, left)

@@ -54,6 +54,11 @@ class Traces:
         return [context for known in list((self.cursors or {}).values()) if (context := known()) is not None]
 
 
+def is_usable(connection: Connection) -> bool:
+    """Say whether *connection* still has one of its pool, which traces can be on."""
+    return not (connection.closed or connection.invalidated)
+
+
 def traces_of(connection: Any) -> Traces:
     """Return the traces on a *connection* as it was taken from its pool."""
     kept: dict[str, Any] = connection.__dict__

@@ -44,9 +44,7 @@ def listen_to(session_class: type[Session]) -> None:
         leaving.watch(session_class)
         event.listen(session_class, "after_begin", _after_begin)
         event.listen(session_class, "after_flush", _after_flush)
-        event.listen(
-            session_class, "after_commit", _after_commit, insert=True
-        )  # before one of the user's, which may raise
+        event.listen(session_class, "after_commit", _after_commit, insert=True)  # before the user's, which may raise
 
 
 def is_open_block(session: Session) -> bool:
@@ -117,20 +115,12 @@ def is_read(session: Session) -> bool:
 
 def give_back(session: Session) -> None:
     """Release the connections of *session* where nothing is lost by it, else roll back; a failure is logged."""
-    try:
-        must_roll_back = why_not_release(session) is not None
-    except Exception:  # a column type of the user's may fail to compare
-        must_roll_back = True
-    _end_or_discard(session, session.rollback if must_roll_back else partial(release, session))
+    _end_or_discard(session, partial(release, session) if _may_release(session) else session.rollback)
 
 
 def release_reads(session: Session) -> None:
     """Release the connections of *session* where that would not be refused; a failure is logged."""
-    try:
-        may_release = why_not_release(session) is None
-    except Exception:  # a column type of the user's may fail to compare
-        may_release = False
-    if may_release:
+    if _may_release(session):
         _end_or_discard(session, partial(release, session))
 
 
@@ -177,7 +167,7 @@ def note_awaited(session: Session) -> None:
         TransactionLostError: If one would; also where the owner of the connection is to commit later.
     """
     for connection in connections_of(session.get_transaction()):
-        if not connection.closed and not connection.invalidated:
+        if traces.is_usable(connection):
             traces.traces_of(connection.connection).is_awaited = True
     refuse_lost(session)
 
@@ -189,7 +179,7 @@ def refuse_lost(session: Session) -> None:
         TransactionLostError: If one is.
     """
     for connection in connections_of(session.get_transaction()):
-        word = None if connection.closed or connection.invalidated else last_word.of(connection.dialect)
+        word = last_word.of(connection.dialect) if traces.is_usable(connection) else None
         if word is not None:
             word.comes_to_nothing(connection)
 
@@ -203,6 +193,24 @@ def is_within(transaction: SessionTransaction | None, outer: SessionTransaction)
     return False
 
 
+def innermost(session: Session) -> SessionTransaction | None:
+    """Return the transaction that *session* is in now: that of a savepoint, if it is in one."""
+    return session.get_nested_transaction() or session.get_transaction()
+
+
+def connections_of(transaction: SessionTransaction | None) -> list[Connection]:
+    """List the connections of a *transaction*."""
+    return [connection for connection, _, _, _ in _entries(transaction)]
+
+
+def _may_release(session: Session) -> bool:
+    """Say whether `release` is known to do no harm to *session*."""
+    try:
+        return why_not_release(session) is None
+    except Exception:  # a column type of the user's may fail to compare
+        return False
+
+
 def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
     transaction = session.get_transaction()
     try:
@@ -214,11 +222,6 @@ def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
         if not isinstance(error, Exception):
             raise
         log.exception("%r could not be ended cleanly; its connections are thrown away.", session)
-
-
-def connections_of(transaction: SessionTransaction | None) -> list[Connection]:
-    """List the connections of a *transaction*."""
-    return [connection for connection, _, _, _ in _entries(transaction)]
 
 
 def _own_connections(transaction: SessionTransaction | None) -> list[Connection]:
@@ -283,21 +286,16 @@ def _after_begin(_session: Session, _transaction: SessionTransaction, connection
 
 
 def _after_commit(session: Session) -> None:
-    transaction = session.get_nested_transaction() or session.get_transaction()
+    transaction = innermost(session)
     session.info[_COMMITTED] = id(transaction)
-    if any(map(holdings.has_own_options, connections_of(transaction))):
-        _watch_options(session, connections_of(transaction))
-
-
-def _watch_options(session: Session, connections: list[Connection]) -> None:
-    """Say when *session* begins anew without the tenant's schema that its connections were given."""
-    if any(map(holdings.is_translated, connections)):
+    if any(map(holdings.is_translated, connections_of(transaction))):
         session.info[_TRANSLATED] = True
         if not event.contains(session, "after_begin", _mention_lost_schema):
             event.listen(session, "after_begin", _mention_lost_schema)
 
 
 def _mention_lost_schema(session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+    """Say that *session* begins anew without the tenant's schema that its connections were given."""
     if session.info.pop(_TRANSLATED, False) and not holdings.has_own_options(connection):
         log.warning(
             "The 'schema_translate_map' that 'session.connection()' was given has ended with its transaction, and the"
@@ -307,7 +305,7 @@ def _mention_lost_schema(session: Session, _transaction: SessionTransaction, con
 
 
 def _after_flush(session: Session, _flush_context: object) -> None:
-    transaction = session.get_nested_transaction() or session.get_transaction()
+    transaction = innermost(session)
     assert transaction is not None  # a flush is in one
     if not transaction.nested:
         session.info[FLUSHED] = (transaction,)

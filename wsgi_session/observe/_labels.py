@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._excerpt import excerpt
+from ._excerpt import ELLIPSIS, excerpt
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
@@ -22,4 +22,4 @@ def _database(url: URL) -> str:
     name = (url.database or "").partition("?")[0]
     if url.get_backend_name() == "sqlite" or not any(mark in name for mark in "=;@"):
         return name
-    return "..."
+    return ELLIPSIS

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
+from ._excerpt import ELLIPSIS, excerpt
 from ._grammars import UNDECIDED, Escapes, pattern_of, readings_of
-
-ELLIPSIS = "..."
-"""Stands for what is not shown: it is too long, or nobody can tell what in it is a value."""
 
 MAX_READ = 50_000
 """The characters of a statement that are read; what comes after them is not shown."""
@@ -46,8 +44,7 @@ def without_values(statement: str, dialect: str, limit: int = MAX_READ) -> str:
         limit: The characters of the result after which it ends, with an ellipsis.
     """
     sql, nul, _ = statement[: MAX_READ + 1].partition("\0")  # behind it some drivers send nothing
-    text = " ".join(_read(sql + nul, 0, dialect, limit=limit).text.split())
-    text = text[:limit] + ELLIPSIS if len(text) > limit else text
+    text = excerpt(" ".join(_read(sql + nul, 0, dialect, limit=limit).text.split()), limit)
     return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
