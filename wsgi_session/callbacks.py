@@ -95,15 +95,13 @@ def commit(session: Session) -> list[Exception]:
     """Commit *session*; where nothing has begun, its callbacks are called all the same.
 
     Returns:
-        What has failed after COMMIT: callbacks, and a listener to ``after_commit``.
+        What has failed after COMMIT: callbacks, and a listener of the session's or of the pool's.
 
     Raises:
         Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
     """
     info = session.info
-    if not session.in_transaction():
-        session.begin()
-    transaction = session.get_transaction()
+    transaction = session.get_transaction() or session.begin()
     forget_commits(session)
     collected: list[Exception] = []
     info[_COLLECTED] = collected
@@ -114,6 +112,7 @@ def commit(session: Session) -> list[Exception]:
             raise
         collected.append(error)
         finish_commit(session)
+        _after_transaction_end(session, transaction)  # where a listener of the pool's has raised, it was not called
     finally:
         info.pop(_COLLECTED, None)
     return collected

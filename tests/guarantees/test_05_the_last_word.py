@@ -672,6 +672,25 @@ def test_what_fails_after_commit_is_logged(engine: Engine, name: str, caplog: py
     assert_well(engine)
 
 
+@pytest.mark.parametrize("driver", ["sqlite"])
+def test_a_pool_that_fails_after_commit(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A listener of the pool's that raises keeps no callback from running: they waited for a COMMIT, which there was."""
+    told: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        on_commit(environ[KEY], lambda: told.append("committed"))
+        add_words(environ[KEY], "kept")
+        event.listen(engine, "checkin", lambda *_: fails(environ), once=True)
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, engine, commit=on_unsafe_success), "POST")
+
+    assert told == ["committed"]
+    assert "kept" in words(engine)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
 def fails(session: Any) -> None:
     """Fail as a listener."""
     raise RuntimeError("of the listener")
