@@ -182,12 +182,12 @@ def served(setup: str, load: Load) -> Iterator[int]:
 def main(names: list[str]) -> None:
     """Measure the setups, and print a line for each."""
     load = Load(size=8 * 1024 * 1024, rate=1024 * 1024, pool_timeout=1.0)
-    print(f"{'setup':22} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'pool timeouts':>14}")
+    print(f"{'setup':26} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'pool timeouts':>14}")
     for name in names or setups.SETUPS:
         served_slowly, before, beside = measure(name, load)
         throughputs = f"{before.throughput:7.0f}/s {beside.throughput:7.0f}/s"
         ratio = beside.throughput / before.throughput
-        print(f"{name:22} {served_slowly:>14} of {SLOW} {throughputs} {ratio:7.2f} {beside.timeouts:>14}", flush=True)
+        print(f"{name:26} {served_slowly:>14} of {SLOW} {throughputs} {ratio:7.2f} {beside.timeouts:>14}", flush=True)
 
 
 if __name__ == "__main__":
