@@ -5,6 +5,7 @@ from .callbacks import on_commit
 from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_unsafe_success, until_close
 from .current import current_environ, current_scope
 from .errors import (
+    AutocommitError,
     NoScopeError,
     OpenTransactionError,
     PartialCommitError,
@@ -23,6 +24,7 @@ from .retry._policy import FailedAttempt, IsRetryable, RetryHook
 from .scope import Scope, State
 
 __all__ = [
+    "AutocommitError",
     "CommitRule",
     "CommitVeto",
     "FailedAttempt",

@@ -15,6 +15,10 @@ class ScopeEndedError(WSGISessionError, RuntimeError):
     """A session, or a registry, was used after the scope it belongs to had ended."""
 
 
+class AutocommitError(WSGISessionError, RuntimeError):
+    """A transaction was to be set up where there is none: the connection is in AUTOCOMMIT."""
+
+
 class ScopeStateError(WSGISessionError, RuntimeError):
     """A scope was told something that it can no longer do, or never could."""
 

@@ -12,6 +12,7 @@ from . import _fork, _wsgi
 from ._response.request import RequestScope
 from ._response.response import stepped
 from ._response.start import UNCALLED, HeldStart, NotedStart
+from ._scope import beginning
 from ._scope.base import OPEN, Terms
 from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from .commit import CommitRule
     from .observe import Recorder
+    from .scope import BeginHook, ChooseBind
 
 
 S = TypeVar("S", bound=Session)
@@ -48,6 +50,8 @@ class SessionMiddleware(Generic[S]):
         environ_key: str = "sqlalchemy.session",
         commit: CommitRule = never,
         release_reads: bool = False,
+        bind: ChooseBind | None = None,
+        on_begin: BeginHook | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         """Wrap *app*.
@@ -63,6 +67,14 @@ class SessionMiddleware(Generic[S]):
             release_reads: Whether a response that has committed nothing gives its connections back before the first
                 byte, where `Scope.release` would not be refused. For sites that stream to slow clients: the body reads
                 on in a new transaction.
+            bind: Chooses the engine of a request, ``bind(environ) -> Engine | None``, for a database of each tenant, or
+                for replicas. It is asked once, when the session is first touched; None is the `sessionmaker`'s own.
+                An engine with options (``engine.execution_options(...)``) has to be kept, not made anew. What is in
+                ``bind.engines`` is known to the recorder from the start.
+            on_begin: Sets up a transaction, ``on_begin(connection, environ)``, before its first statement, for a tenant
+                or an audit user: wherever a session of *registry* begins one in a request, again after each commit, and
+                in the body. A mapping that it returns is set for the transaction alone (PostgreSQL's ``set_config``).
+                If it raises, nothing can be sent.
             recorder: What records the requests, if they are to be recorded.
 
         Raises:
@@ -78,6 +90,10 @@ class SessionMiddleware(Generic[S]):
             raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
         _check_commit(commit)
         _check_recorder(recorder)
+        if bind is not None:
+            checked_hook(bind, "bind, which chooses the engine of a request,")
+        if on_begin is not None:
+            beginning.listen(checked_hook(on_begin, "on_begin"))
         self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))
         self.commit = commit
         self.environ_key = environ_key
@@ -96,12 +112,15 @@ class SessionMiddleware(Generic[S]):
             has_rule=self._holds,
             key=environ_key,
             release_reads=release_reads,
+            bind=bind,
+            on_begin=on_begin,
         )
         _middlewares.add(self)
-        for engine in engines_of(self.registry.session_factory):
+        known = [*engines_of(self.registry.session_factory), *getattr(bind, "engines", ())]
+        for engine in known:
             engines.meet(engine)
         if recorder is not None:
-            recorder.watch(*engines_of(self.registry.session_factory))
+            recorder.watch(*known)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""

@@ -9,8 +9,18 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from sqlalchemy import Engine
+
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+    from sqlalchemy import Connection
+
+BeginHook: TypeAlias = "Callable[[Connection, WSGIEnvironment], object]"
+"""Is called with a connection on which a transaction of a request has begun, before its first statement."""
+
+ChooseBind: TypeAlias = "Callable[[WSGIEnvironment], Engine | None]"
+"""Chooses the engine of a request's session; None for that of the `sessionmaker`."""
 
 EndHook: TypeAlias = "Callable[[Scope], object]"
 """Is called with a scope that has ended."""
@@ -91,6 +101,13 @@ class Scope(ABC):
                 savepoint, or is a two-phase one. Nothing has been released then.
             ScopeEndedError: If the scope has ended.
         """
+
+
+def checked_bind(bind: Any, choose: object) -> Engine | None:
+    """Return what *choose* has returned, or raise a `TypeError` if no session can be bound to it."""
+    if bind is None or isinstance(bind, Engine):
+        return bind
+    raise TypeError(f"{choose!r} has to choose an Engine, or None for that of the sessionmaker; it returned {bind!r}.")
 
 
 def checked_hook(hook: F, what: str = "An end hook") -> F:

@@ -674,7 +674,7 @@ def test_what_fails_after_commit_is_logged(engine: Engine, name: str, caplog: py
 
 @pytest.mark.parametrize("driver", ["sqlite"])
 def test_a_pool_that_fails_after_commit(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """A listener of the pool's that raises keeps no callback from running: they waited for a COMMIT, which there was."""
+    """A listener of the pool's that raises keeps no callback from running, for there was the COMMIT."""
     told: list[str] = []
 
     def app(environ: Any, start_response: Any) -> Any:

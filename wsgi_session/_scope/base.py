@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _fork, _wsgi, callbacks
 from .._session import lazy, transaction
 from ..commit import never
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
-from ..scope import EndHook, H, Scope, State, checked_hook
+from ..scope import EndHook, H, Scope, State, checked_bind, checked_hook
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
+    from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
     from ..commit import CommitRule
+    from ..scope import BeginHook, ChooseBind
 
 S = TypeVar("S", bound="Session")
 
@@ -53,6 +55,12 @@ class Terms:
     hooks: tuple[EndHook, ...] = ()
     """What to call at the end of each."""
 
+    bind: ChooseBind | None = None
+    """Chooses the engine of each."""
+
+    on_begin: BeginHook | None = None
+    """What to call where a transaction begins in one."""
+
 
 class BaseScope(Scope):
     """A scope, with what only this package may see of it.  Lives as long as its request or block.
@@ -62,6 +70,7 @@ class BaseScope(Scope):
 
     __slots__ = (
         "__weakref__",
+        "bind",
         "environ",
         "hooks",
         "is_untouched",
@@ -75,6 +84,9 @@ class BaseScope(Scope):
         "terms",
     )
 
+    bind: Engine | Literal["unknown", "asked for"] | None
+    """What was chosen for its session."""
+
     environ: WSGIEnvironment | None
 
     hooks: tuple[EndHook, ...]
@@ -83,7 +95,7 @@ class BaseScope(Scope):
     is_untouched: bool | None
     """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
 
-    Most requests stay so: `hooks`, `lost`, `may_warn` and `others` are not set before `touch`.
+    Most requests stay so: `bind`, `hooks`, `lost`, `may_warn` and `others` are not set before `touch`.
     """
 
     lost: tuple[str, ...]
@@ -173,6 +185,7 @@ class BaseScope(Scope):
     def touch(self) -> None:
         """Make room for more than an unbuilt session."""
         if self.is_untouched:
+            self.bind = "unknown"
             self.hooks = self.terms.hooks
             self.lost = ()
             self.may_warn = self.environ is not None
@@ -181,6 +194,32 @@ class BaseScope(Scope):
 
     def show(self) -> None:
         """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
+
+    def completed(self, source: lazy.SessionSource[Any], kw: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments with which *source* builds a session: the engine that was chosen, beside *kw*.
+
+        It is chosen once in a scope, for the registry that the scope was opened for.
+
+        Raises:
+            ScopeStateError: If what chooses asks for the session.
+            TypeError: If what was chosen is no engine.
+        """
+        choose = self.terms.bind
+        if choose is None or source is not self.terms.source or "bind" in kw:
+            return kw
+        assert self.environ is not None  # only a request has terms that choose
+        self.touch()
+        if self.bind == "asked for":
+            raise ScopeStateError(f"{self!r}: the session cannot be used by the function that chooses its engine.")
+        if self.bind == "unknown":
+            self.bind = "asked for"
+            try:
+                bind = checked_bind(choose(self.environ), choose)
+            except BaseException:
+                self.bind = "unknown"
+                raise
+            self.bind = bind
+        return kw if self.bind is None else {"bind": self.bind, **kw}
 
     def session_of(self, source: lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, made now if there is none."""

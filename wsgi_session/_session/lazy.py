@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MemberDescriptorType, SimpleNamespace
-from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -28,6 +28,14 @@ S = TypeVar("S", bound=Session)
 
 OnBuild = Callable[[S, Any], None]
 """Told of a session that has just been built, and of the owner that it was made for."""
+
+
+class Owner(Protocol):
+    """What sessions are made for, such as a scope."""
+
+    def completed(self, source: SessionSource[Any], kw: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments with which *source* builds a session, which is asked for with *kw*."""
+        ...
 
 
 class Unbuilt:
@@ -149,7 +157,7 @@ class SessionSource(Generic[S]):
             if _can_wait(session_factory):
                 self.forms = self._forms_of(session_factory.class_)
 
-    def make(self, owner: object) -> S:
+    def make(self, owner: Owner) -> S:
         """Make a session for *owner*, unbuilt where that is possible."""
         forms = self.forms
         if forms is None:
@@ -158,8 +166,10 @@ class SessionSource(Generic[S]):
         session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return session
 
-    def make_now(self, owner: object, **kw: Any) -> S:
+    def make_now(self, owner: Owner | None, **kw: Any) -> S:
         """Make a session for *owner* that is built."""
+        if owner is not None:
+            kw = owner.completed(self, kw)
         session = self.session_factory(**kw)
         self._on_class(type(session))
         self._on_build(session, owner)
@@ -169,12 +179,13 @@ class SessionSource(Generic[S]):
         """Turn an unbuilt *session* into the real one, by the `sessionmaker` as it is now.
 
         Args:
-            session: The session.  If its ``__init__`` raises, it is unbuilt again.
+            session: The session.  If its owner or its ``__init__`` raises, it is unbuilt again.
             **kw: Arguments for the `sessionmaker`, beside its own.
         """
         forms = self.forms
         assert forms is not None
         attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
+        kw = attributes[OWNER].completed(self, kw)
         owner = attributes.pop(OWNER)
         written = attributes.copy() if attributes else None
         attributes.clear()
@@ -198,7 +209,7 @@ class SessionSource(Generic[S]):
             if written:
                 attributes.update(written)
 
-    def unbuild(self, session: S, owner: object) -> bool:
+    def unbuild(self, session: S, owner: Owner) -> bool:
         """Make a *session* that is closed unbuilt again.
 
         Returns:

@@ -34,17 +34,35 @@ _TRANSLATED = "wsgi_session.translated"
 FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
 
+on_begin: list[Callable[[Session, SessionTransaction, Connection], object]] = []
+"""Are called where a transaction has begun on a connection, before its first statement."""
+
+_known: WeakSet[type[Session]] = WeakSet()
+"""The classes of the sessions that are listened to."""
+
 _listened_to: WeakSet[type[Session]] = WeakSet()
+"""Those of them that have the listeners: none is derived from another, or it would be told of everything twice."""
 
 
 def listen_to(session_class: type[Session]) -> None:
     """Listen to the sessions of *session_class*, if that has not been done yet."""
-    if session_class not in _listened_to:
-        _listened_to.add(session_class)
-        leaving.watch(session_class)
-        event.listen(session_class, "after_begin", _after_begin)
-        event.listen(session_class, "after_flush", _after_flush)
-        event.listen(session_class, "after_commit", _after_commit, insert=True)  # before the user's, which may raise
+    if session_class in _known:
+        return
+    _known.add(session_class)
+    leaving.watch(session_class)
+    if not _listened_to.isdisjoint(session_class.__mro__):
+        return
+    heirs = [known for known in _listened_to if issubclass(known, session_class)]
+    _listened_to.difference_update(heirs)
+    _listened_to.add(session_class)
+    for name, listener, is_first in (
+        ("after_begin", _after_begin, False),
+        ("after_flush", _after_flush, False),
+        ("after_commit", _after_commit, True),  # before the user's, which may raise
+    ):
+        for heir in heirs:
+            event.remove(heir, name, listener)
+        event.listen(session_class, name, listener, insert=is_first)
 
 
 def is_open_block(session: Session) -> bool:
@@ -278,11 +296,13 @@ def _root(transaction: SessionTransaction) -> SessionTransaction:
     return transaction
 
 
-def _after_begin(_session: Session, _transaction: SessionTransaction, connection: Connection) -> None:
+def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     if id(connection.engine) not in engines.met:
         engines.meet(connection.engine)
         if word := last_word.of(connection.dialect):
             word.note_begin(connection.connection)
+    for tell in on_begin:
+        tell(session, transaction, connection)
 
 
 def _after_commit(session: Session) -> None:

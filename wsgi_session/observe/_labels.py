@@ -13,8 +13,12 @@ _MAX_LABEL = 200
 
 
 def label_of(engine: Engine) -> str:
-    """Name *engine* by its ``logging_name``, or by the kind and the name of its database: ``"sqlite:shop.db"``."""
-    return excerpt(engine.logging_name or f"{engine.url.get_backend_name()}:{_database(engine.url)}", _MAX_LABEL)
+    """Name *engine* by its ``logging_name``, or by its database, and where that is.
+
+    Such as ``"sqlite:shop.db"`` and ``"postgresql:shop at db1:5432"``, which tells a primary from its replicas.
+    """
+    url = engine.url
+    return excerpt(engine.logging_name or f"{url.get_backend_name()}:{_database(url)}{_place(url)}", _MAX_LABEL)
 
 
 def _database(url: URL) -> str:
@@ -23,3 +27,10 @@ def _database(url: URL) -> str:
     if url.get_backend_name() == "sqlite" or not any(mark in name for mark in "=;@"):
         return name
     return ELLIPSIS
+
+
+def _place(url: URL) -> str:
+    """Say at which hosts a server is; those in the query are an argument of PostgreSQL's drivers."""
+    hosts = url.normalized_query.get("host", ()) if url.host is None else (url.host,)
+    port = "" if url.port is None else f":{url.port}"
+    return f" at {', '.join(hosts)}{port}" if hosts else ""
