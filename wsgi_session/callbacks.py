@@ -10,21 +10,15 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ._log import log
-from ._session.transaction import (
-    finish_commit,
-    forget_commits,
-    give_back,
-    innermost,
-    is_committed,
-    is_within,
-    note_awaited,
-)
+from ._session.commits import note_awaited
+from ._session.makeup import innermost, is_within
+from ._session.transaction import give_back
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
 
 _COLLECTED = "wsgi_session.collected"
-"""The key of `Session.info` under which the list is that takes the errors of callbacks, while `commit` runs."""
+"""The key of `Session.info` under which the list is that takes the errors of callbacks, while a rule commits."""
 
 _OF_SESSION = "wsgi_session.on_commit"
 """The key of `Session.info` under which the callbacks of a session are."""
@@ -91,31 +85,16 @@ def awaited(session: Session) -> str:
     return f"{number} {'callback' if number == 1 else 'callbacks'} of on_commit()" if number else ""
 
 
-def commit(session: Session) -> list[Exception]:
-    """Commit *session*; where nothing has begun, its callbacks are called all the same.
+def collect(session: Session) -> list[Exception]:
+    """Return a list that takes the errors of the callbacks of *session*, until `collect_no_more`."""
+    errors: list[Exception] = []
+    session.info[_COLLECTED] = errors
+    return errors
 
-    Returns:
-        What has failed after COMMIT: callbacks, and a listener of the session's or of the pool's.
 
-    Raises:
-        Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
-    """
-    info = session.info
-    transaction = session.get_transaction() or session.begin()
-    forget_commits(session)
-    collected: list[Exception] = []
-    info[_COLLECTED] = collected
-    try:
-        session.commit()
-    except Exception as error:
-        if not is_committed(session, transaction):
-            raise
-        collected.append(error)
-        finish_commit(session)
-        _after_transaction_end(session, transaction)  # where a listener of the pool's has raised, it was not called
-    finally:
-        info.pop(_COLLECTED, None)
-    return collected
+def collect_no_more(session: Session) -> None:
+    """Have the errors of the callbacks of *session* raised again."""
+    session.info.pop(_COLLECTED, None)
 
 
 def forget(session: Session) -> None:
@@ -221,7 +200,7 @@ def _listen() -> None:
         ("after_transaction_create", _after_transaction_create),
         ("before_commit", _before_commit),
         ("after_commit", _after_commit),
-        ("after_transaction_end", _after_transaction_end),
+        ("after_transaction_end", after_transaction_end),
     ):
         event.listen(Session, name, listener, insert=True)  # before one of the user's, which may raise
 
@@ -244,7 +223,7 @@ def _after_commit(session: Session) -> None:
         callbacks.committed.add(transaction)
 
 
-def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
+def after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     """Drop the callbacks of a transaction that was not committed, and run those of one that was.
 
     Here SQLAlchemy has left the transaction; in ``after_commit`` no SQL can be sent.

@@ -13,7 +13,7 @@ from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
 from ._scope.membership import note_built
-from ._session import engines, lazy, transaction
+from ._session import engines, lazy, listening, transaction
 from .current import current_scope
 from .errors import NoScopeError, ScopeEndedError
 
@@ -85,7 +85,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         """
         super().__init__(session_factory, current_scope)
         self.keys = ()
-        self.source: lazy.SessionSource[S] = lazy.SessionSource(session_factory, transaction.listen_to, note_built)
+        self.source: lazy.SessionSource[S] = lazy.SessionSource(session_factory, listening.listen_to, note_built)
         self._threads = threading.local() if with_threads else None
         _registries.add(self)
 
@@ -122,7 +122,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         if scope is None:
             self._of_thread().replace(obj)
         else:
-            transaction.listen_to(type(obj))
+            listening.listen_to(type(obj))
             note_built(obj, scope)
             scope.replace(self.source, obj)
 

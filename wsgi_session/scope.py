@@ -93,12 +93,15 @@ class Scope(ABC):
         """End the transactions and give the connections back, now.
 
         Sessions, objects and loaded attributes stay as they are: nothing is expired, nothing is detached. For long
-        polls, slow calls and streams. What a transaction held goes with it: locks, ``SET LOCAL``, server-side cursors,
-        and uncommitted statements that were not sent by a flush, which cannot be seen.
+        polls, slow calls and streams. What comes next begins another transaction, so a lock that a SELECT has taken
+        (``with_for_update()``) is gone, and so is a snapshot.
 
         Raises:
-            PendingChangesError: If a session has changes that would be lost, is inside a ``session.begin()`` block or a
-                savepoint, or is a two-phase one. Nothing has been released then.
+            PendingChangesError: If something would be lost: changes, also those of a direct statement; a callback that
+                waits for a commit; what text has set up (``SET LOCAL``, a temporary table); options that were given to
+                ``session.connection()``; rows that are still being read. Also in a ``session.begin()`` block, a
+                savepoint or a two-phase transaction, and on a driver of which nobody knows all this. Nothing has been
+                released then.
             ScopeEndedError: If the scope has ended.
         """
 

@@ -35,7 +35,7 @@ FAULTS = [
     Fault(
         "a user's connection is thrown away",
         4,
-        "_session/transaction",
+        "_session/makeup",
         "_entries(transaction) if is_own]",
         "_entries(transaction)]",
     ),
@@ -169,7 +169,7 @@ FAULTS = [
         "an open begin() block is committed",
         5,
         "_scope/outcome",
-        "            transaction.refuse_open_block(session, scope)",
+        "            commits.refuse_open_block(session, scope)",
         "            pass",
     ),
     Fault(
@@ -213,7 +213,7 @@ FAULTS = [
     Fault(
         "release() loses what was flushed",
         6,
-        "_session/transaction",
+        "_session/changes",
         "    if _has_flushed(session):",
         "    if False:",
     ),
@@ -266,7 +266,7 @@ FAULTS = [
         "a connection that cannot be rolled back stays out",
         10,
         "_session/transaction",
-        "        for connection in _own_connections(transaction):\n            with suppress(Exception):\n                connection.invalidate()",
+        "        for connection in own_connections(transaction):\n            with suppress(Exception):\n                connection.invalidate()",
         "        pass",
     ),
     Fault(
@@ -412,6 +412,13 @@ FAULTS = [
         "",
     ),
     Fault(
+        "a listener of the pool's drops what waited for the COMMIT",
+        5,
+        "_scope/outcome",
+        "        callbacks.after_transaction_end(session, begun)",
+        "        pass",
+    ),
+    Fault(
         "a rollback heals nothing",
         5,
         "_session/last_word",
@@ -456,8 +463,8 @@ FAULTS = [
     Fault(
         "what fails after COMMIT is a failure",
         5,
-        "callbacks",
-        "        if not is_committed(session, transaction):",
+        "_scope/outcome",
+        "        if not commits.is_committed(session, begun):",
         "        if True:",
     ),
     Fault(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import PendingRollbackError
 
-from .._session import engines, transaction
+from .._session import engines, listening
 from ..errors import AutocommitError
 from .membership import scope_of_session
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def listen(hook: BeginHook) -> BeginHook:
     """Have the transactions of requests set up, from now on, as `Terms.on_begin` says, such as *hook*."""
-    if _after_begin not in transaction.on_begin:
-        transaction.on_begin.append(_after_begin)
+    if _after_begin not in listening.on_begin:
+        listening.on_begin.append(_after_begin)
     return hook
 
 

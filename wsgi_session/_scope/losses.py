@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import _wsgi, callbacks
 from .._log import log
-from .._session import transaction
+from .._session import changes
 from ..commit import never, until_close
 from .base import COMMITTED
 
@@ -49,7 +49,7 @@ def warn(scope: BaseScope, sessions: list[Session]) -> None:
 def _lost_with(scope: BaseScope, session: Session) -> str:
     """Describe what would be lost with *session*; empty if there is nothing, or nobody knows."""
     try:
-        seen = transaction.changes(session) if session.in_transaction() else ""
+        seen = changes.of(session) if session.in_transaction() else ""
         return ", ".join(filter(None, (seen, callbacks.awaited(session))))
     except Exception:  # a column type of the user's may fail to compare
         log.exception("%r: what it leaves uncommitted could not be found out.", scope)

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import callbacks
-from .._session import transaction
+from .._session import commits, transaction
+from .._session.makeup import is_open_block
 from ..errors import PartialCommitError
 from . import losses
 from .base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, SETTLING
@@ -37,10 +38,10 @@ def commit(scope: BaseScope) -> list[Exception]:
     try:
         waiting = _uncommitted(scope, committed)
         for session in waiting:
-            transaction.refuse_open_block(session, scope)
+            commits.refuse_open_block(session, scope)
         if len(waiting) > 1:
             for session in waiting:
-                transaction.refuse_lost(session)
+                commits.refuse_lost(session)
         while waiting:
             errors += _commit_after(committed, waiting[0])
             committed.append(waiting[0])
@@ -85,7 +86,7 @@ def finish(scope: BaseScope) -> None:
     A ``session.begin()`` block keeps its own, and so does a cursor that is still being read, for it would speak on a
     connection that may be another request's by then.
     """
-    sessions = [session for session in scope.built() if not transaction.is_open_block(session)]
+    sessions = [session for session in scope.built() if not is_open_block(session)]
     if not sessions:
         return
     losses.warn(scope, sessions)
@@ -130,7 +131,7 @@ def _uncommitted(scope: BaseScope, committed: list[Session]) -> list[Session]:
 
 def _commit_after(committed: list[Session], session: Session) -> list[Exception]:
     try:
-        return callbacks.commit(session)
+        return _commit(session)
     except Exception as error:
         if not committed:
             raise
@@ -138,3 +139,28 @@ def _commit_after(committed: list[Session], session: Session) -> list[Exception]
             f"{session!r} on {session.bind!r} could not be committed, after"
             f" {committed[-1]!r} on {committed[-1].bind!r} had been: {error}"
         ) from error
+
+
+def _commit(session: Session) -> list[Exception]:
+    """Commit *session*; where nothing has begun, its callbacks are called all the same.
+
+    Returns:
+        What has failed after COMMIT: callbacks, and a listener of the session's or of the pool's.
+
+    Raises:
+        Exception: What COMMIT has raised; nothing is committed then, and no callback has run.
+    """
+    begun = session.get_transaction() or session.begin()
+    commits.forget_commits(session)
+    errors = callbacks.collect(session)
+    try:
+        session.commit()
+    except Exception as error:
+        if not commits.is_committed(session, begun):
+            raise
+        errors.append(error)
+        commits.finish_commit(session)
+        callbacks.after_transaction_end(session, begun)  # which was not called, if a listener of the pool's has raised
+    finally:
+        callbacks.collect_no_more(session)
+    return errors

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from .._scope.membership import scope_of_session
-from .._session import engines, lazy
-from .._session.transaction import changes, release, why_not_release
+from .._session import changes, engines, lazy
+from .._session.transaction import release, why_not_release
 from ..observe._callers import Callers
 from ..observe._labels import label_of
 from ..observe._shapes import HARMLESS, shape_of
@@ -153,7 +153,7 @@ class isolated(Isolation):  # noqa: N801
     def _refuse_changes(self, session: Session) -> None:
         """Refuse changes of the test's own sessions that *session*, which is a request's, would not see."""
         for own in self.sessions:
-            if lost := changes(own):
+            if lost := changes.of(own):
                 self._problems.refuse(
                     f"{name_of(own)} has changes that are not committed ({lost}),"
                     f" which {name_of(session)} would not see in production. Commit or roll back before."

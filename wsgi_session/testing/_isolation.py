@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from .. import callbacks
 from .._scope.membership import on_build, scope_of_session
-from .._session import lazy, transaction
+from .._session import changes, lazy, transaction
 from ..registry import adopt
 from ._leaks import LeakWatch
 from ._problems import Problems
@@ -151,7 +151,7 @@ class Isolation(ABC):
         if self._is_other_thread():
             return
         for session in self.sessions:
-            if session is not other and not transaction.changes(session):
+            if session is not other and not changes.of(session):
                 session.expire_all()
 
 

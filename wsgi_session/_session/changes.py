@@ -1,0 +1,96 @@
+"""The changes: what a session would lose in a rollback.
+
+What it has flushed is noted as it is, for `Session.new`, `Session.dirty` and `Session.deleted` do not show it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from . import holdings
+from .makeup import connections_of, innermost, is_within, root_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.orm import SessionTransaction
+
+_FLUSHED = "wsgi_session.flushed"
+"""The key of `Session.info` under which the transactions are that have flushed something."""
+
+
+def of(session: Session) -> str:
+    """Describe what *session* would lose in a rollback, as far as it can be seen.
+
+    Returns:
+        Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing. What was sent directly,
+        such as an ``update()``, is mentioned where nothing was flushed.
+    """
+    seen = [] if _is_clean(session) else _pending(session)
+    if _has_flushed(session):
+        seen.append("flushed changes")
+    elif any(map(holdings.has_changed, connections_of(session.get_transaction()))):
+        seen.append("what was sent directly")
+    return ", ".join(seen)
+
+
+def note_flush(session: Session, _flush_context: object) -> None:
+    """Note that *session* has sent changes in the transaction that it is in."""
+    transaction = innermost(session)
+    assert transaction is not None  # a flush is in one
+    if not transaction.nested:
+        session.info[_FLUSHED] = (transaction,)
+        return
+    root = root_of(transaction)
+    earlier = [one for one in session.info.get(_FLUSHED, ()) if one is not transaction and root_of(one) is root]
+    session.info[_FLUSHED] = (*earlier, transaction)
+    _watch_savepoints()
+
+
+def _is_clean(session: Session) -> bool:
+    """Say whether a flush of *session* would have nothing to do, which is soon said of one that has only read.
+
+    SQLAlchemy has no public name for what it asks itself.
+    """
+    return session._is_clean()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def _pending(session: Session) -> list[str]:
+    """Describe what a flush of *session* would send."""
+    found: dict[str, Collection[object]] = {
+        "new": session.new,
+        "changed": [instance for instance in session.dirty if session.is_modified(instance)],
+        "deleted": session.deleted,
+    }
+    return [each for kind, instances in found.items() for each in _counted(kind, instances)]
+
+
+def _counted(kind: str, instances: Collection[object]) -> list[str]:
+    """Count *instances* by their class; what is in them is nobody's business."""
+    counts = Counter(type(instance).__name__ for instance in instances)
+    return [f"{number} {kind} {name}" for name, number in sorted(counts.items())]
+
+
+def _has_flushed(session: Session) -> bool:
+    flushed = session.info.get(_FLUSHED)
+    if not flushed:
+        return False
+    root = session.get_transaction()
+    return any(root_of(transaction) is root for transaction in flushed)
+
+
+@cache
+def _watch_savepoints() -> None:
+    """Listen to rollbacks, from the first flush in a savepoint on: who has no savepoints does not pay for them."""
+    event.listen(Session, "after_soft_rollback", _after_soft_rollback)
+
+
+def _after_soft_rollback(session: Session, previous_transaction: SessionTransaction) -> None:
+    """Forget what was flushed in the savepoint that has been rolled back."""
+    if flushed := session.info.get(_FLUSHED):
+        session.info[_FLUSHED] = tuple(one for one in flushed if not is_within(one, previous_transaction))
