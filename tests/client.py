@@ -58,15 +58,16 @@ NEVER = Answer("", (), "never", b"", False)
 class Client:
     """One connection to a server.  Lives as long as its block, or until it leaves."""
 
-    def __init__(self, port: int, timeout: float = 10, receive_buffer: int = 0) -> None:
-        """Connect."""
+    def __init__(self, port: int, timeout: float = 10, receive_buffer: int = 0, address: str = "127.0.0.1") -> None:
+        """Connect, to a port of an address and from that address."""
         self._http = h11.Connection(h11.CLIENT)
         self._socket = socket.socket()
         self._socket.settimeout(timeout)
         if receive_buffer:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
-            self._socket.connect(("127.0.0.1", port))
+            self._socket.bind((address, 0))
+            self._socket.connect((address, port))
         except OSError:
             self._socket.close()
             raise
@@ -82,7 +83,9 @@ class Client:
         if self._http.our_state is h11.DONE:
             self._http.start_next_cycle()
         length = [("Content-Length", str(len(body)))] if body or method == "POST" else []
-        head = h11.Request(method=method, target=path, headers=[("Host", "127.0.0.1"), *headers.items(), *length])
+        head = h11.Request(
+            method=method, target=path, headers=[*({"Host": "127.0.0.1"} | dict(headers)).items(), *length]
+        )
         parts = [self._http.send(part) for part in (head, h11.Data(data=body), h11.EndOfMessage())]
         self._socket.sendall(b"".join(parts))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -204,6 +207,20 @@ def request(app: App, method: str = "GET", path: str = "/", **environ: Any) -> E
     finally:
         exchange.close()
     return exchange
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Run *work* in a forked child, and fail if it fails there."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, "failed in the child"
 
 
 def both_ways(app: App, registry: Any, **options: Any) -> list[App]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import Base, Exchange, add_words, all_words, answer, request, words
+from tests.helpers import Base, Exchange, add_words, all_words, answer, in_child, request, words
 from wsgi_session import (
     RequestScopedSession,
     ScopeEndedError,
@@ -26,20 +23,6 @@ from wsgi_session import (
 KEY = "sqlalchemy.session"
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-def in_child(work: Callable[[], object]) -> None:
-    """Run *work* in a forked child, and fail if it fails there."""
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(20)
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(pid, 0)[1] == 0, "failed in the child"
 
 
 def backend(session: Any) -> int:
