@@ -4,6 +4,7 @@
 
     python -m examples.inspector --port 8123        # in the folder of demo.py
 
+It prints the link that the inspector is opened with: without the key in it, or the cookie for that, it is not there.
 ``/notes`` is a page that asks once for each note, and ``/slow`` one that keeps its connection while it does something
 else: look at them, then at the inspector.
 """
@@ -13,6 +14,7 @@ else: look at them, then at the inspector.
 from __future__ import annotations
 
 import argparse
+import secrets
 import time
 from collections.abc import Iterable
 from html import escape
@@ -62,13 +64,13 @@ def page(title: str, *lines: str) -> Response:
     return Response(f'<h1>{title}</h1>{items}<p><a href="{PLACE}/">What has it done to the database?</a></p>')
 
 
-def make_application(engine: Engine) -> WSGIApplication:
+def make_application(engine: Engine, key: str | None = None) -> WSGIApplication:
     """Build the application on the database of *engine*, and mount the inspector beside it."""
     recorder = Recorder(statements=True, server_timing=is_local)
     demo.Session.configure(bind=engine)
     create_tables(engine)
     application = SessionMiddleware(demo.reading_list, demo.Session, commit=on_unsafe_success, recorder=recorder)
-    return mounted(Inspector(recorder), demo.FailurePages(application))
+    return mounted(Inspector(recorder, key=key), demo.FailurePages(application))
 
 
 def mounted(inspector: WSGIApplication, application: WSGIApplication) -> WSGIApplication:
@@ -99,9 +101,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 is any that is free (default: %(default)s)")
     parser.add_argument("--database", default="inspected.db", help="an SQLite file (default: %(default)s)")
     options = parser.parse_args()
+    key = secrets.token_hex(16)
     with demo.Server(("127.0.0.1", options.port), demo.RequestHandler) as server:
-        server.set_app(make_application(create_engine(f"sqlite:///{options.database}")))
-        print(f"http://127.0.0.1:{server.server_port}{PLACE}/", flush=True)  # noqa: T201
+        server.set_app(make_application(create_engine(f"sqlite:///{options.database}"), key))
+        print(f"http://127.0.0.1:{server.server_port}{PLACE}/?key={key}", flush=True)  # noqa: T201
         server.serve_forever()
 
 

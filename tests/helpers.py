@@ -33,6 +33,11 @@ def miss(what: str) -> NoReturn:
     pytest.skip(what)
 
 
+def link_in(log: str) -> str:
+    """Return the link to an inspector that is in the log, the last one if there are several."""
+    return re.findall(r"Inspector: (http\S+)", log)[-1]
+
+
 class Base(DeclarativeBase):
     """The tables of the tests."""
 

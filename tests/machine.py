@@ -32,6 +32,11 @@ def mariadb_program() -> str | None:
     return shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
 
 
+def proxy_program(name: str) -> str | None:
+    """Find a proxy's program, which Debian has where not everybody looks."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin")
+
+
 def _has_postgresql_server() -> bool:
     return postgresql_binaries() is not None
 
@@ -48,9 +53,11 @@ SYSTEM: dict[str, Callable[[], bool]] = {
     "apache": _has_apache,
     "bjoern": lambda: find_spec("bjoern") is not None,
     "chromium": lambda: shutil.which("chromium") is not None,
+    "haproxy": lambda: proxy_program("haproxy") is not None,
     "mariadb": lambda: bool(os.environ.get("WSGI_SESSION_TEST_MARIADB")) or _has_mariadb_server(),
     "mariadb-server": _has_mariadb_server,
     "mysqlclient": lambda: find_spec("MySQLdb") is not None,
+    "nginx": lambda: proxy_program("nginx") is not None,
     "postgresql": lambda: bool(os.environ.get("WSGI_SESSION_TEST_PG")) or _has_postgresql_server(),
     "postgresql-server": _has_postgresql_server,
     "redis": lambda: shutil.which("redis-server") is not None,

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from examples import inspector as example
 from tests.browsing import SCREENS, assert_readable, opened, serving
-from tests.helpers import answer, request
+from tests.helpers import answer, link_in, request
 from wsgi_session import SessionMiddleware, on_success
 from wsgi_session.inspector import Inspector
 from wsgi_session.inspector._waterfall import lanes
@@ -52,11 +52,24 @@ def recorder(new_engine: Any) -> Iterator[Recorder]:
 
 
 @pytest.fixture
-def page(browser: Browser, recorder: Recorder, screen: str, complaints: list[str]) -> Iterator[Page]:
-    """Open the inspector on a screen, and collect what the browser complains of."""
+def page(browser: Browser, recorder: Recorder, screen: str, complaints: list[str], caplog: Any) -> Iterator[Page]:
+    """Open the inspector by its link on a screen, and collect what the browser complains of from then on."""
     with serving(Inspector(recorder)) as address, opened(browser, address, screen, complaints) as page:
-        page.goto("/")
+        open_by_link(page, "/", caplog)
+        complaints.clear()
         yield page
+
+
+@pytest.fixture
+def link(page: Page, caplog: Any) -> str:
+    """Return the link that was logged when the page was opened."""
+    return link_in("\n".join(record.getMessage() for record in caplog.get_records("setup")))
+
+
+def open_by_link(page: Page, address: str, caplog: Any) -> None:
+    """Find nothing at an *address*, look into the log, and open the link that is there."""
+    assert page.goto(address).status == 404  # type: ignore[union-attr]
+    assert page.goto(link_in(caplog.text)).status == 200  # type: ignore[union-attr]
 
 
 def do(work: Any, registry: Any, recorder: Recorder, path: str) -> None:
@@ -192,24 +205,54 @@ def test_its_own_button_clears(page: Page, recorder: Recorder, complaints: list[
 
 @WIDE
 def test_the_form_of_another_site_clears_nothing(page: Page, recorder: Recorder) -> None:
-    """A form on a page of another site is refused."""
+    """A form on a page of another site is refused: it is sent without the cookie."""
     form = f'<form method="post" action="{page.url}clear"><button>Win</button></form>'
     page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=form))
     page.goto("http://elsewhere.example/")
 
     page.get_by_role("button", name="Win").click()
 
-    assert "403 Forbidden" in page.inner_text("body")
+    assert "Not Found" in page.inner_text("body")
     assert len(recorder.records) == 3
 
 
 @WIDE
-def test_a_name_of_another_site_finds_nothing(page: Page) -> None:
-    """A site whose name leads to this computer (DNS rebinding) gets a 404; this computer's own name does not."""
-    port = page.url.split(":")[-1]
+def test_the_key_is_in_no_address(page: Page, link: str) -> None:
+    """Once the link is open, no address has its key: not the history, not a Referer, and the cookie is no script's."""
+    key = link.partition("key=")[2]
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(f"{one.url} after {one.headers.get('referer')}"))
 
-    assert page.goto(f"http://rebound.example:{port}").status == 404  # type: ignore[union-attr]
-    assert page.goto(f"http://localhost:{port}").status == 200  # type: ignore[union-attr]
+    page.get_by_role("link", name="Live").click()
+    for _ in range(2):  # over the page that the link has led to, to where it was opened
+        page.go_back()
+
+    assert len(asked) == 3
+    assert not [one for one in asked if key in one]
+    assert page.evaluate("document.cookie") == ""
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)  # type: ignore[typeddict-item]
+
+
+@WIDE
+def test_a_link_of_another_site_opens_nothing(page: Page) -> None:
+    """A link to a page, on one of another site, brings no cookie; who enters the address himself is in."""
+    address = page.url
+    link = f'<a href="{address}">Look</a>'
+    page.route("http://elsewhere.example/", lambda route: route.fulfill(content_type="text/html", body=link))
+    page.goto("http://elsewhere.example/")
+
+    page.get_by_role("link", name="Look").click()
+    assert "Not Found" in page.inner_text("body")
+
+    assert page.goto(address).status == 200  # type: ignore[union-attr]
+
+
+@WIDE
+def test_a_name_of_another_site_finds_nothing(page: Page, link: str) -> None:
+    """A site whose name leads to this computer (DNS rebinding) gets a 404; this computer's own name does not."""
+    for host, status in (("rebound.example", 404), ("localhost", 200)):
+        assert page.goto(link.replace("127.0.0.1", host)).status == status  # type: ignore[union-attr]
 
 
 @WIDE
@@ -236,11 +279,13 @@ def test_another_site_cannot_read_it(page: Page) -> None:
 
 @pytest.mark.parametrize("screen", ["800-light", "800-dark", "390-light"])
 def test_the_example_is_a_tour(
-    browser: Browser, tmp_path: Path, screen: str, complaints: list[str], pictures: Path
+    browser: Browser, tmp_path: Path, screen: str, complaints: list[str], pictures: Path, caplog: Any
 ) -> None:
     """From a page of the example, links lead to what it has done; the pictures in the docs are taken here."""
     engine = create_engine(f"sqlite:///{tmp_path / 'books.db'}", logging_name="books")
     with serving(example.make_application(engine)) as address, opened(browser, address, screen, complaints) as page:
+        open_by_link(page, f"{example.PLACE}/", caplog)
+        complaints.clear()
         for path in ("/", "/scope", "/slow", "/notes", "/notes"):
             page.goto(path)
         page.get_by_role("link", name="What has it done").click()

@@ -115,6 +115,7 @@ def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     recorder = Recorder(statements=True, server_timing=is_local, on_begin=annotate_span, on_finish=print)
     assert_type(is_local(environ), bool)
     assert_type(Recorder(server_timing=True).clear(), None)
+    assert_type(Inspector(recorder, key="open-sesame-open-sesame"), Inspector)
     return Inspector(recorder, allow=is_local)
 
 

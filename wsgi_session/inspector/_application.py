@@ -1,15 +1,17 @@
-"""The application: who may see the pages, and which one they get."""
+"""The application: which page a visitor gets, if he is let in."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
-from .._log import log
-from ..observe import Recorder, is_local
+from ..observe import Recorder
 from ..observe._visitors import is_from_same_origin
 from ..scope import checked_hook
+from ._address import base_of, without_key
+from ._entry import AllowedEntry, LocalEntry, Refusals
+from ._key import Key
 from ._pages import POLICY, rendered
 from ._plain import plain
 from ._views import view_of
@@ -34,36 +36,59 @@ class Inspector:
     shows. It runs no script, loads nothing from elsewhere, asks no database, and shows no values, for the recorder
     keeps none.
 
+    Its first visit, from this computer, logs a link that has a key in it. Who opens the link gets a cookie for the key.
+
     It answers GET, and POST at ``/clear``, from a page of its own alone; ``?format=json`` has each page as JSON.
     """
 
-    def __init__(self, recorder: Recorder, *, allow: Callable[[WSGIEnvironment], bool] = is_local) -> None:
-        """Show what *recorder* has seen.
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        key: str | None = None,
+        allow: Callable[[WSGIEnvironment], bool] | None = None,
+    ) -> None:
+        """Show what *recorder* has seen to visitors that seem to be at this computer and have the key.
 
         Args:
             recorder: Of the middleware.
-            allow: Who may see it, by the environ; everybody else gets a 404, as if it were not there.
+            key: The key, if it is not to be made anew here: 16 characters or more, of those that a URL shows as they
+                are. Give it where each of several processes makes an inspector of its own.
+            allow: Who may see it, by the environ, in place of both. Everybody else gets a 404, as if it were not
+                there.
 
         Raises:
-            TypeError: If an argument is of another kind.
+            TypeError: If an argument is of another kind, or *key* and *allow* are both given.
+            ValueError: If *key* is too short, or has another character.
         """
         if not isinstance(recorder, Recorder):
             raise TypeError(f"Inspector takes a wsgi_session.observe.Recorder, not {recorder!r}.")
-        self._allow = checked_hook(allow, "allow, a function of the environ such as is_local,")
-        self._has_warned = False
+        if key is not None and allow is not None:
+            raise TypeError(
+                "Inspector takes a 'key' or an 'allow', not both: 'allow' decides alone, and asks for no key."
+            )
+        self._entry = (
+            LocalEntry(Key(key))
+            if allow is None
+            else AllowedEntry(checked_hook(allow, "allow, a function of the environ such as is_local,"))
+        )
         self._recorder = recorder
+        self._refusals = Refusals()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        answer = _NOT_FOUND
-        if self._allow(environ):
-            self._warn_of_strangers(environ)
-            answer = self._answer(environ)
+        refusal = self._entry.refusal_of(environ)
+        if refusal is not None:
+            self._refusals.tell(refusal, environ)
+        answer = self._answer(environ) if refusal is None else _NOT_FOUND
         length = ("Content-Length", str(len(answer.body)))
         start_response(answer.status, [*answer.headers, length])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
+        cookie = self._entry.cookie_for(environ)
+        if cookie is not None:
+            return _exchanged(cookie, without_key(environ))
         path, query = environ.get("PATH_INFO", ""), dict(parse_qsl(environ.get("QUERY_STRING", "")))
         if path == "/clear":
             return self._clear(environ)
@@ -75,14 +100,7 @@ class Inspector:
         if query.get("format") == "json":
             return _shown("application/json", json.dumps(plain(view.values), indent=1))
         is_one_of_many = bool(environ.get("wsgi.multiprocess"))
-        return _shown("text/html", rendered(view, _base(environ), path, is_one_of_many=is_one_of_many))
-
-    def _warn_of_strangers(self, environ: WSGIEnvironment) -> None:
-        """Say once in the log that there are visitors from elsewhere, for that may be a mistake."""
-        if not self._has_warned and not is_local(environ):
-            self._has_warned = True
-            who, host = environ.get("REMOTE_ADDR"), environ.get("HTTP_HOST")
-            log.warning("An inspector answers %r at %r, who is not at this computer: its 'allow' says so.", who, host)
+        return _shown("text/html", rendered(view, base_of(environ), path, is_one_of_many=is_one_of_many))
 
     def _clear(self, environ: WSGIEnvironment) -> Answer:
         """Forget what is over, and show the list that has nothing in it."""
@@ -91,21 +109,22 @@ class Inspector:
         if not is_from_same_origin(environ):
             return _told("403 Forbidden")
         self._recorder.clear()
-        return _told("303 See Other", ("Location", _base(environ) + "/"))
+        return _told("303 See Other", ("Location", base_of(environ) + "/"))
+
+
+def _exchanged(cookie: str, location: str) -> Answer:
+    """Send a browser on with its cookie, so that the key is in no history and no ``Referer``."""
+    status = "303 See Other"
+    headers = [("Location", location), ("Set-Cookie", cookie), ("Referrer-Policy", "no-referrer"), *_HEADERS]
+    return Answer(status, [_PLAIN, *headers], status.encode())
 
 
 def _shown(kind: str, text: str) -> Answer:
-    return Answer("200 OK", [("Content-Type", f"{kind}; charset=utf-8"), *_HEADERS], text.encode())
+    return Answer("200 OK", [("Content-Type", f"{kind}; charset=utf-8"), _REFERRER, *_HEADERS], text.encode())
 
 
 def _told(status: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, [("Content-Type", "text/plain; charset=utf-8"), *headers, *_HEADERS], status.encode())
-
-
-def _base(environ: WSGIEnvironment) -> str:
-    """Return the path that the inspector is mounted at; never one that begins with ``//``, which names a host."""
-    mounted = environ.get("SCRIPT_NAME", "").strip("/")
-    return "/" + quote(mounted.encode("latin-1")) if mounted else ""
+    return Answer(status, [_PLAIN, *headers, _REFERRER, *_HEADERS], status.encode())
 
 
 _HEADERS = (
@@ -113,7 +132,9 @@ _HEADERS = (
     ("Content-Security-Policy", POLICY),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Referrer-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
-_NOT_FOUND = Answer("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")], b"Not Found")
+_PLAIN = ("Content-Type", "text/plain; charset=utf-8")
+# Not "no-referrer", under which a form of a page of its own has "Origin: null".
+_REFERRER = ("Referrer-Policy", "same-origin")
+_NOT_FOUND = Answer("404 Not Found", [_PLAIN], b"Not Found")

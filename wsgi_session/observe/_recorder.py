@@ -145,7 +145,8 @@ class Recorder:
             on_finish: Is told of each request that is over.
             server_timing: Whether a response has a ``Server-Timing`` header, with the milliseconds in databases
                 (``db``), waiting for connections (``dbwait``) and holding them (``dbheld``) until the application has
-                called its ``start_response``; or a function of the environ that says so, such as `is_local`.
+                called its ``start_response``; or a function of the environ that says so, such as `is_local`, for which
+                everybody is local behind a proxy that adds no header.
             skip: Parts of paths of files that are not to be named as the cause of a statement, such as
                 ``"shop/repositories/"``.
 

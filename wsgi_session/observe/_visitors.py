@@ -16,16 +16,25 @@ _of_proxies = re.compile(
 
 
 def is_local(environ: WSGIEnvironment) -> bool:
-    """Say whether a request comes from this very computer, was sent to it, and passed no proxy.
+    """Say whether a request seems to come from this very computer: nothing in it says that it does not.
 
     Its address is one of the loopback, its Host is a name of that, which another site's name that was bound to the
     address is not (DNS rebinding), and it has no header that proxies add. Through a Unix socket nobody is local.
+
+    Behind a proxy at this computer that adds no header, as nginx adds none with ``proxy_pass`` alone, every visitor has
+    such a request, from anywhere. Nothing in the environ tells them apart: keep no secret by this alone.
     """
-    return (
-        _is_loopback(environ.get("REMOTE_ADDR", ""))
-        and _host.fullmatch(environ.get("HTTP_HOST", "")) is not None
-        and not any(map(_of_proxies.fullmatch, environ))
-    )
+    return foreign_sign(environ) is None
+
+
+def foreign_sign(environ: WSGIEnvironment) -> tuple[str, str] | None:
+    """Return the key of the environ that shows a request not to be local, and its value; None if there is none."""
+    address, host = environ.get("REMOTE_ADDR", ""), environ.get("HTTP_HOST", "")
+    if not _is_loopback(address):
+        return "REMOTE_ADDR", address
+    if _host.fullmatch(host) is None:
+        return "HTTP_HOST", host
+    return next(((name, environ[name]) for name in environ if _of_proxies.fullmatch(name)), None)
 
 
 def is_from_same_origin(environ: WSGIEnvironment) -> bool:
