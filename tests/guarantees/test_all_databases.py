@@ -755,3 +755,20 @@ def test_greenlets(driver: str, engine: Engine) -> None:
     )
 
     assert (run.stdout, run.returncode) == ("well\n", 0), run.stderr
+
+
+@with_every_driver
+def test_an_engine_that_has_not_connected_yet(engine_by: Callable[..., Engine], driver: str) -> None:
+    """A middleware that is made before the first connection of its engine serves, as in the quick start."""
+    made = engine_by(driver)
+    engine = create_engine(made.url)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        add_words(environ["sqlalchemy.session"], "first")
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, engine, commit=on_unsafe_success), "POST")
+    engine.dispose()
+
+    assert words(made)[-1] == "first"

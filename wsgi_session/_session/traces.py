@@ -61,7 +61,7 @@ def is_usable(connection: Connection) -> bool:
 
 def traces_of(connection: Any) -> Traces:
     """Return the traces on a *connection* as it was taken from its pool."""
-    kept: dict[str, Any] = connection.__dict__
+    kept = _kept_with(connection)
     found: Traces | None = kept.get(_KEY)
     if found is None:
         found = kept[_KEY] = Traces()
@@ -70,14 +70,25 @@ def traces_of(connection: Any) -> Traces:
 
 def look_at(connection: Any) -> Traces | None:
     """Return the traces on a *connection*, if there are any."""
-    found: Traces | None = connection.__dict__.get(_KEY)
+    found: Traces | None = _kept_with(connection).get(_KEY)
     return found
 
 
 def forget(connection: Any) -> None:
-    """Forget the traces on a *connection*, whose transaction has ended; the proxy of a first connect has none."""
-    if kept := getattr(connection, "__dict__", None):
-        kept.pop(_KEY, None)
+    """Forget the traces on a *connection*, whose transaction has ended."""
+    _kept_with(connection).pop(_KEY, None)
+
+
+def _kept_with(connection: Any) -> dict[str, Any]:
+    """Return where things are kept with a *connection*: nowhere with the proxy of a dialect's first connect.
+
+    That has slots, and shows the attributes of the driver's connection for its own.
+    """
+    try:
+        kept: dict[str, Any] = object.__getattribute__(connection, "__dict__")
+    except AttributeError:
+        return {}
+    return kept
 
 
 on_own_commit: list[Callable[[Connection], object]] = []
