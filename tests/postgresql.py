@@ -38,11 +38,11 @@ class PostgreSQL(databases.Server):
 
     def creation(self) -> list[str | Path]:
         """Return the command that makes the data folder."""
-        return [_program("initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-D", self.folder / "data"]
+        return [program("initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-D", self.folder / "data"]
 
     def command(self) -> list[str | Path]:
         """Return the command that runs the server."""
-        return [_program("postgres"), "-D", self.folder / "data", "-p", str(self.url.port), *self._options()]
+        return [program("postgres"), "-D", self.folder / "data", "-p", str(self.url.port), *self._options()]
 
     @staticmethod
     def drop(connection: Connection, name: str) -> None:
@@ -60,7 +60,8 @@ class PostgreSQL(databases.Server):
             yield from ("-c", f"{name}={value}")
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """Return the path of one of the programs of PostgreSQL's server."""
     binaries = postgresql_binaries()
     assert binaries is not None
     return binaries / name

@@ -20,7 +20,7 @@ from .registry import RequestScopedSession, session_of
 from .retry._conflict import is_retryable
 from .retry._job import retrying
 from .retry._middleware import RetryMiddleware, service_unavailable
-from .retry._policy import FailedAttempt, IsRetryable, RetryHook
+from .retry._policy import FailedAttempt, IsRetryable, IsRetryableThere, RetryHook
 from .scope import Scope, State
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "CommitVeto",
     "FailedAttempt",
     "IsRetryable",
+    "IsRetryableThere",
     "NoScopeError",
     "OpenTransactionError",
     "PartialCommitError",

@@ -33,6 +33,15 @@ class Driver(ABC):
     def is_in_transaction(self, connection: Any) -> bool:
         """Say whether the driver's *connection* is in a transaction, as far as it knows."""
 
+    def cannot_write(self, connection: Any, counts_default: bool) -> bool:  # noqa: ARG002
+        """Say whether the server refuses every write; most do not say so before there is one.
+
+        Args:
+            connection: The driver's.
+            counts_default: Whether the default of its transactions counts, of which a BEGIN may ask for the contrary.
+        """
+        return False
+
     def has_open_statement(self, connection: Any) -> bool:  # noqa: ARG002
         """Say whether rows of a plain statement are still to be fetched; most drivers have them all at once."""
         return False
@@ -52,11 +61,23 @@ class PostgreSQL(Driver):
     _IN_FAILED_TRANSACTION = "25P02"
     """The SQLSTATE of whatever is sent after the statement that has failed."""
 
-    def __init__(self, status: Callable[[Any], object], idle: object, in_error: object) -> None:
-        """Know how a driver's connection is asked for the status, and what it calls two of them."""
+    def __init__(
+        self,
+        status: Callable[[Any], object],
+        idle: object,
+        in_error: object,
+        setting: Callable[[Any, str], str | None],
+    ) -> None:
+        """Know how a driver's connection is asked for the status, what it calls two of them, and for a setting."""
         self._status = status
         self._idle = idle
         self._in_error = in_error
+        self._setting = setting
+
+    def cannot_write(self, connection: Any, counts_default: bool) -> bool:
+        """Look at two settings of which the server tells each change."""
+        is_read_only = counts_default and self._setting(connection, "default_transaction_read_only") == "on"
+        return is_read_only or self._setting(connection, "in_hot_standby") == "on"
 
     def is_in_transaction(self, connection: Any) -> bool:
         """Ask the driver."""
@@ -79,7 +100,12 @@ class Pg8000(PostgreSQL):
 
     def __init__(self) -> None:
         """Look at what it goes by itself."""
-        super().__init__(lambda connection: connection._transaction_status, b"I", b"E")  # noqa: SLF001
+        super().__init__(
+            lambda connection: connection._transaction_status,  # noqa: SLF001
+            b"I",
+            b"E",
+            lambda connection, name: connection.parameter_statuses.get(name),
+        )
 
 
 class MySQL(Driver):
@@ -219,8 +245,18 @@ def _ask_mariadb(connection: Any) -> bool:
 KNOWN: dict[str, Driver] = {
     "mysqldb": MySQL(_is_in_autocommit, _ask_mariadb),
     "pg8000": Pg8000(),
-    "psycopg": PostgreSQL(lambda connection: connection.pgconn.transaction_status, _IDLE, _IN_ERROR),
-    "psycopg2": PostgreSQL(lambda connection: connection.get_transaction_status(), _IDLE, _IN_ERROR),
+    "psycopg": PostgreSQL(
+        lambda connection: connection.pgconn.transaction_status,
+        _IDLE,
+        _IN_ERROR,
+        lambda connection, name: connection.info.parameter_status(name),
+    ),
+    "psycopg2": PostgreSQL(
+        lambda connection: connection.get_transaction_status(),
+        _IDLE,
+        _IN_ERROR,
+        lambda connection, name: connection.get_parameter_status(name),
+    ),
     "pymysql": MySQL(_was_told, _ask_pymysql),
     "pysqlite": SQLite(),
 }

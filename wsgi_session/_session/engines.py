@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from .. import _fork
 from .._log import log
-from . import last_word, pools
+from . import drivers, last_word, pools
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,27 @@ def is_autocommit(connection: Connection) -> bool:
         return True
     ask = of_driver(connection, "get_autocommit", default=None)  # of MySQL's, whose 'autocommit' is a method
     return bool(ask()) if callable(ask) else of_driver(connection, "autocommit", default=False) is True
+
+
+def cannot_write(connection: Connection) -> bool:
+    """Say whether the server is known to refuse every write on *connection*: a standby, or one that only reads.
+
+    As the server has told the driver, which PostgreSQL does from version 14 on, also when a standby is promoted.
+    """
+    return _is_refused(connection, counts_default=is_autocommit(connection))
+
+
+def is_read_only(connection: Connection) -> bool:
+    """Say whether the server refuses a write on *connection* unless a transaction asks to be one that writes."""
+    return _is_refused(connection, counts_default=True)
+
+
+def _is_refused(connection: Connection, counts_default: bool) -> bool:
+    driver = drivers.KNOWN.get(connection.dialect.driver)
+    try:
+        return driver is not None and driver.cannot_write(connection.connection.driver_connection, counts_default)
+    except Exception:  # of a connection that is closed
+        return False
 
 
 def of_driver(connection: Connection, name: str, *, default: object) -> object:

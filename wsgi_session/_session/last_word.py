@@ -12,7 +12,7 @@ the dialect's ``is_disconnect()``, which SQLAlchemy calls for each error of a dr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -22,6 +22,8 @@ from . import contexts, drivers, traces
 from .codes import code_of, sqlstate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from .traces import Traces
@@ -31,6 +33,18 @@ _ROLLED_BACK = "40"
 
 _KEY = "_wsgi_session_last_word"
 """The attribute of a dialect that is its `LastWord`."""
+
+
+class CommitOfWrites(Protocol):
+    """What commits in place of the dialect where something was written."""
+
+    def commit(self, connection: PoolProxiedConnection, commit: Callable[[PoolProxiedConnection], None]) -> None:
+        """Do as *commit*, which is the dialect's, does."""
+        ...
+
+    def has_committed(self, connection: PoolProxiedConnection) -> None:
+        """Be told of a commit in two phases."""
+        ...
 
 
 def give_to(dialect: Any) -> None:
@@ -61,6 +75,7 @@ class LastWord:
         self._rollback = dialect.do_rollback
         self._rollback_to_savepoint = dialect.do_rollback_to_savepoint
         self._savepoint = dialect.do_savepoint
+        self._of_writes: CommitOfWrites | None = None
         if driver.waits_with_begin:
             dialect.do_begin = self.do_begin
         dialect.do_commit = self.do_commit
@@ -70,6 +85,14 @@ class LastWord:
         dialect.do_rollback_to_savepoint = self.do_rollback_to_savepoint
         dialect.do_savepoint = self.do_savepoint
         dialect.is_disconnect = self.is_disconnect
+
+    def commit_writes_by(self, of_writes: CommitOfWrites) -> None:
+        """Have what was written committed by *of_writes*, from now on."""
+        self._of_writes = of_writes
+
+    def is_in_transaction(self, connection: PoolProxiedConnection) -> bool:
+        """Say whether *connection* is in a transaction, as far as its driver knows."""
+        return self._driver.is_in_transaction(connection.dbapi_connection)
 
     def is_disconnect(self, error: Any, connection: Any, cursor: Any) -> bool:
         """Note an error, unless the connection is gone with it."""
@@ -95,15 +118,19 @@ class LastWord:
             TransactionLostError: If something was; everything is rolled back then.
         """
         left = traces.look_at(connection)
-        if left is not None:
-            is_over = self._is_over(connection, left)
-            traces.forget(connection)
-            if is_over:
-                self._roll_back(connection)
-                if may_have_lost(left):
-                    raise _lost(left) from left.error
-                return
-        self._commit(connection)
+        if left is None:
+            self._commit(connection)
+            return
+        is_over = self._is_over(connection, left)
+        traces.forget(connection)
+        if is_over:
+            self._roll_back(connection)
+            if may_have_lost(left):
+                raise _lost(left) from left.error
+        elif left.has_written and self._of_writes is not None:
+            self._of_writes.commit(connection, self._commit)
+        else:
+            self._commit(connection)
 
     def do_rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, which heals everything."""
@@ -143,7 +170,10 @@ class LastWord:
         """
         if not is_prepared:
             self.refuse(connection)
+        left = traces.look_at(connection.connection)
         self._commit_twophase(connection, xid, is_prepared, recover)
+        if left is not None and left.has_written and self._of_writes is not None:
+            self._of_writes.has_committed(connection.connection)
 
     def refuse(self, connection: Connection) -> None:
         """Raise an error if the transaction on *connection* cannot be prepared to commit.

@@ -31,6 +31,7 @@ class Attempt:
         "_saved",
         "has_lost_connection",
         "is_committed",
+        "last_engine",
         "last_error",
         "outer",
         "ran_dry",
@@ -42,6 +43,9 @@ class Attempt:
 
     is_committed: bool
     """Whether anything was committed, or may have been: the connection was lost in COMMIT, or was in AUTOCOMMIT."""
+
+    last_engine: Engine | None
+    """The engine that `last_error` has come from."""
 
     last_error: BaseException | None
     """The last error of a database that no savepoint has absorbed, as SQLAlchemy raises it."""
@@ -62,6 +66,7 @@ class Attempt:
         self._saved: set[Connection] = set()
         self.has_lost_connection = False
         self.is_committed = False
+        self.last_engine = None
         self.last_error = None
         self.outer = outer
         self.ran_dry = None
@@ -72,15 +77,21 @@ class Attempt:
         """Why this attempt must not be repeated, or None."""
         return "something was committed, or may have been" if self.is_committed else None
 
-    def begins(self, connection: Connection) -> None:
+    def goes_on(self) -> None:
         """Note that a transaction begins, or that one is rolled back: the COMMIT before it, if any, has succeeded."""
         self._committing = None
         self.ran_dry = None
-        if engines.is_autocommit(connection):
+
+    def begins(self, connection: Connection) -> None:
+        """Note that a transaction begins."""
+        self.goes_on()
+        if engines.is_autocommit(connection) and not engines.cannot_write(connection):
             self.is_committed = True
 
     def commits(self, connection: Connection) -> None:
-        """Note that COMMIT is sent: it counts, unless the database says that it has failed."""
+        """Note that COMMIT is sent: it counts, unless the database says that it has failed, or cannot write at all."""
+        if engines.cannot_write(connection):
+            return
         self._committing = (connection, self.is_committed)
         self.is_committed = True
 
@@ -105,6 +116,7 @@ class Attempt:
         error = context.sqlalchemy_exception or context.original_exception
         if is_echo(error):
             error = self.last_error or self._absorbed or error
+        self.last_engine = context.engine
         self.last_error = error
         self.has_lost_connection = context.is_disconnect or context.connection is None
         if context.is_disconnect and texts.is_commit(context.statement or ""):
@@ -152,7 +164,7 @@ def observed() -> Generator[Attempt]:
 def listen() -> None:
     """Observe all engines of this process, from now on."""
     event.listen(Engine, "begin", _on_begin)
-    event.listen(Engine, "rollback", _on_begin)
+    event.listen(Engine, "rollback", _on_rollback)
     event.listen(Engine, "commit", _on_commit)
     event.listen(Engine, "commit_twophase", _on_commit)
     event.listen(Engine, "savepoint", _on_savepoint)
@@ -175,6 +187,11 @@ def _attempts() -> Iterator[Attempt]:
 def _on_begin(connection: Connection) -> None:
     for attempt in _attempts():
         attempt.begins(connection)
+
+
+def _on_rollback(_connection: Connection) -> None:
+    for attempt in _attempts():
+        attempt.goes_on()
 
 
 def _on_commit(connection: Connection, *_of_two_phases: object) -> None:

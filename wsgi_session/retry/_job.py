@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from ..block import session_scope
 from . import _attempt
 from ._conflict import is_retryable
-from ._policy import IsRetryable, Policy, RetryHook
+from ._policy import IsRetryable, IsRetryableThere, Policy, RetryHook
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import scoped_session
@@ -26,7 +26,7 @@ def retrying(
     attempts: int = 3,
     wait: float = 0.05,
     max_wait: float = 1.0,
-    is_retryable: IsRetryable = is_retryable,
+    is_retryable: IsRetryable | IsRetryableThere = is_retryable,
     retry_disconnects: bool = False,
     on_failed_attempt: RetryHook | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:

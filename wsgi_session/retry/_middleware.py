@@ -13,7 +13,7 @@ from .._wsgi import Repeating
 from ..scope import checked_application
 from . import _attempt
 from ._conflict import is_retryable
-from ._policy import IsRetryable, Policy, RetryHook
+from ._policy import IsRetryable, IsRetryableThere, Policy, RetryHook
 from ._request import AGAIN, AttemptedRequest, BegunBody, Options
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RetryMiddleware(Repeating):
         attempts: int = 3,
         wait: float = 0.05,
         max_wait: float = 1.0,
-        is_retryable: IsRetryable = is_retryable,
+        is_retryable: IsRetryable | IsRetryableThere = is_retryable,
         retry_disconnects: bool = False,
         retry_responses: bool = True,
         exhausted: WSGIApplication | None = None,
@@ -60,7 +60,8 @@ class RetryMiddleware(Repeating):
             attempts: How many there are at most, with the first.
             wait: The most seconds before the second attempt; before each further one it is twice as much.
             max_wait: The most seconds before any. What is waited is a random part of it.
-            is_retryable: Whether an error is worth another attempt.
+            is_retryable: Whether an error is worth another attempt. A function of three arguments is also told the
+                environ of the attempt, and the engine that its last error has come from.
             retry_disconnects: Whether a connection that was lost, or could not be made, is worth another attempt, too.
                 One that was lost in COMMIT never is: nobody knows what became of it.
             retry_responses: Whether a 500 that a framework has made of an error is repeated as the error would be: if

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import random
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._log import log
 from ..scope import checked_hook
@@ -12,6 +13,8 @@ from ._conflict import is_echo
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+    from sqlalchemy import Engine
 
     from ._attempt import Attempt
 
@@ -21,6 +24,20 @@ class IsRetryable(Protocol):
 
     def __call__(self, error: BaseException, /) -> bool:
         """Say it."""
+        ...
+
+
+class IsRetryableThere(Protocol):
+    """Says the same, and wants to know where the error has come from."""
+
+    def __call__(self, error: BaseException, environ: WSGIEnvironment | None, engine: Engine | None, /) -> bool:
+        """Say it.
+
+        Args:
+            error: The error.
+            environ: That of the attempt; None for a job.
+            engine: Of the last error of a database in the attempt; None if there was none.
+        """
         ...
 
 
@@ -62,9 +79,10 @@ class Policy:
     attempts: int
     wait: float
     max_wait: float
-    is_retryable: IsRetryable
+    is_retryable: IsRetryable | IsRetryableThere
     on_failed_attempt: RetryHook | None
     retry_disconnects: bool
+    _asks: IsRetryableThere = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse what could not work."""
@@ -77,19 +95,24 @@ class Policy:
         checked_hook(self.is_retryable, "is_retryable")
         if self.on_failed_attempt is not None:
             checked_hook(self.on_failed_attempt, "on_failed_attempt")
+        object.__setattr__(self, "_asks", _asking(self.is_retryable))
 
-    def reason(self, attempt: Attempt, raised: BaseException | None) -> BaseException | None:
+    def reason(
+        self, attempt: Attempt, raised: BaseException | None, environ: WSGIEnvironment | None = None
+    ) -> BaseException | None:
         """Return the error for which *attempt*, which has failed, is worth another one; None if it is not.
 
         Args:
             attempt: Knows the errors of databases and of flushes.
             raised: What has ended it; None where a framework has made a response of that.
+            environ: That of the attempt; None for a job.
         """
-        if raised is not None and self.is_retryable(raised):
+        engine = attempt.last_engine
+        if raised is not None and self._asks(raised, environ, engine):
             return raised
         hidden = [error for error in attempt.errors() if raised is None or _is_behind(error, raised)]
         for error in hidden:
-            if self.is_retryable(error):
+            if self._asks(error, environ, engine):
                 return error
         return attempt.last_error if self.retry_disconnects and attempt.has_lost_connection and hidden else None
 
@@ -122,6 +145,20 @@ class Policy:
     def _backoff(self, number: int) -> float:
         """Choose the seconds to wait, with full jitter: those who have met in a conflict should not meet again."""
         return random.uniform(0, min(self.max_wait, self.wait * 2 ** min(number, 60)))
+
+
+def _asking(is_retryable: Any) -> IsRetryableThere:
+    """Return what can be asked with three arguments, whether *is_retryable* takes them or one."""
+    try:
+        parameters = list(inspect.signature(is_retryable).parameters.values())
+    except (TypeError, ValueError):  # of a function in C
+        parameters = []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [one for one in parameters if one.kind in positional and one.default is one.empty]
+    if len(needed) == 3:
+        there: IsRetryableThere = is_retryable
+        return there
+    return lambda error, _environ, _engine: is_retryable(error)
 
 
 def _is_behind(error: BaseException, raised: BaseException) -> bool:

@@ -112,7 +112,7 @@ class AttemptedRequest:
         policy, status = self._options.policy, start.status
         if not isinstance(status, str) or not status.startswith("5"):
             return
-        error = policy.reason(attempt, start.error)
+        error = policy.reason(attempt, start.error, environ)
         may_excuse = self._options.retry_responses and self._may_excuse(attempt, start)
         if error is None:
             if attempt.ran_dry is not None and may_excuse:
@@ -145,7 +145,7 @@ class AttemptedRequest:
     ) -> Iterable[bytes] | None:
         """Decide what follows on an *error*: `AGAIN`, the answer in place of it, or None if it is final."""
         policy = self._options.policy
-        reason = policy.reason(attempt, error)
+        reason = policy.reason(attempt, error, environ)
         if reason is not None:
             failed = policy.failed_attempt(self._number, reason, self._obstacle(attempt, start), environ)
             policy.tell(_wsgi.method_and_path(environ), failed)

@@ -1,0 +1,87 @@
+"""What carries the position between a client and its requests."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Any
+
+from .._response.start import held
+from .._wsgi import method_and_path
+from ..scope import checked_application
+from ._choice import Choice
+from ._position import NOWHERE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from ._position import Position
+    from ._token import Tokens
+
+
+class PositionMiddleware:
+    """Read the position that a client brings, and send one where a request has written.  Lives as long as the program.
+
+    `Replicas.middleware` makes it. It holds back the headers until the application has returned, or has something to
+    send.
+    """
+
+    def __init__(self, app: WSGIApplication, key: str, tokens: Tokens, cookie: str, header: str | None) -> None:
+        """Wrap *app*.
+
+        Args:
+            app: A `SessionMiddleware`, or what leads to one.
+            key: Where the choice of the request is in the environ.
+            tokens: Makes and reads the tokens.
+            cookie: The name of the cookie.
+            header: The name of a header, in both directions, for clients without cookies.
+        """
+        self.app: WSGIApplication = checked_application(app, "Replicas.middleware() wraps a WSGI application")
+        self._cookie = cookie
+        self._header = header
+        self._key = key
+        self._tokens = tokens
+        self._variable = None if header is None else f"HTTP_{header.upper().replace('-', '_')}"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333)."""
+        choice = environ[self._key] = Choice(method_and_path(environ), self._brought(environ))
+        start = held(partial(self._start, choice, environ, start_response))
+        body = self.app(environ, start.hold)
+        start.let_go(body)
+        return body
+
+    def _start(
+        self,
+        choice: Choice,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        status: str,
+        headers: list[tuple[str, str]],
+        *exc_info: Any,
+    ) -> Any:
+        choice.has_begun = True
+        if choice.took:
+            token = self._tokens.token_of(choice.position)
+            secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
+            kept = f"{self._cookie}={token}; Path=/; Max-Age={self._tokens.max_age}; HttpOnly; SameSite=Lax{secure}"
+            headers = [*headers, ("Set-Cookie", kept)]
+            if self._header is not None:
+                headers.append((self._header, token))
+        return start_response(status, headers, *exc_info)
+
+    def _brought(self, environ: WSGIEnvironment) -> Position:
+        """Read the position in a header or the cookie; what is forged or too old is none."""
+        shown = [environ[self._variable]] if self._variable in environ else []
+        if self._cookie in environ.get("HTTP_COOKIE", ""):
+            shown += _cookies(environ["HTTP_COOKIE"], self._cookie)
+        return next(filter(None, map(self._tokens.position_in, shown)), NOWHERE)
+
+
+def _cookies(header: str, name: str) -> list[str]:
+    try:
+        morsel = SimpleCookie(header).get(name)
+    except CookieError:
+        return []
+    return [] if morsel is None else [morsel.value]

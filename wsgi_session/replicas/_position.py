@@ -1,0 +1,99 @@
+"""A position: how far a server has come in the log of changes, and how it is asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Position: TypeAlias = Mapping[str, int]
+"""How far a server has come in each domain of its log. PostgreSQL has one, named ``""``."""
+
+NOWHERE: Position = {}
+"""What every server has reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """How a kind of database is asked for its position."""
+
+    of_primary: str
+    """The query that asks the primary, right after a COMMIT, on the same connection."""
+
+    of_replica: str
+    """The query that asks a replica: whether it is one, and its position."""
+
+    parse: Callable[[str], Position]
+    """Reads what the server has answered."""
+
+
+def reaches(position: Position, target: Position) -> bool:
+    """Say whether *position* is at *target* or behind it."""
+    return all(position.get(domain, 0) >= at for domain, at in target.items())
+
+
+def furthest(one: Position, other: Position) -> Position:
+    """Return the position that has reached both."""
+    return {domain: max(one.get(domain, 0), other.get(domain, 0)) for domain in {**one, **other}}
+
+
+def written(position: Position) -> str:
+    """Write a position with characters that a cookie may have."""
+    return "_".join(f"{domain}-{at:x}" for domain, at in sorted(position.items()))
+
+
+def read(text: str) -> Position:
+    """Read what `written` has written.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    pairs = (pair.partition("-") for pair in text.split("_"))
+    return {domain: int(at, 16) for domain, _, at in pairs}
+
+
+def _of_lsn(text: str) -> Position:
+    """Read a position of PostgreSQL's, such as ``"0/4DED920"``."""
+    high, _, low = text.partition("/")
+    return {"": (int(high, 16) << 32) + int(low, 16)}
+
+
+def _of_gtids(text: str) -> Position:
+    """Read a set of MariaDB's GTIDs, such as ``"0-1-57,1-5-3"``: a domain, a server, and a number each."""
+    found: dict[str, int] = {}
+    for gtid in filter(None, text.split(",")):
+        domain, _, number = gtid.strip().split("-")
+        found[domain] = max(found.get(domain, 0), int(number))
+    return found
+
+
+LOGS: Mapping[str, Log] = {
+    "postgresql": Log(
+        of_primary="SELECT pg_current_wal_insert_lsn()",
+        of_replica="SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()",
+        parse=_of_lsn,
+    ),
+    "mysql": Log(
+        of_primary="SELECT @@last_gtid",
+        of_replica="SELECT @@gtid_slave_pos <> '', @@gtid_slave_pos",
+        parse=_of_gtids,
+    ),
+}
+"""By the names of SQLAlchemy's dialects; that of MariaDB is ``"mariadb"`` or ``"mysql"``."""
+
+
+def log_of(engine: Any) -> Log:
+    """Return the log of an engine's database.
+
+    Raises:
+        TypeError: If its positions are not known.
+    """
+    dialect = engine.dialect
+    if dialect.name == "postgresql":
+        return LOGS["postgresql"]
+    if dialect.name in ("mariadb", "mysql") and (dialect.name == "mariadb" or getattr(dialect, "is_mariadb", False)):
+        return LOGS["mysql"]
+    raise TypeError(
+        f"{engine!r}: replicas of {dialect.name!r} are not known. They can be PostgreSQL's or MariaDB's; an address of"
+        " MariaDB begins with 'mariadb+'."
+    )

@@ -1,0 +1,123 @@
+"""The primary: where it was after a COMMIT, and whether it still is the primary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sqlalchemy import Engine, event
+
+from .._log import log
+from .._session import engines, last_word
+from .._session.codes import mysql_code, sqlstate
+from ._position import Log, Position, log_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import ExceptionContext
+    from sqlalchemy.pool import PoolProxiedConnection
+
+    from .._session.last_word import LastWord
+
+READ_ONLY_TRANSACTION = "25006"
+"""The SQLSTATE with which PostgreSQL refuses a write, as on a standby."""
+
+OPTION_PREVENTS_STATEMENT = 1290
+"""The code with which MariaDB refuses a write where ``read_only`` is on, and more for other options."""
+
+
+BEYOND: Position = {"": sys.maxsize}
+"""What no replica reaches: where the position of a commit is not known, its client reads from the primary."""
+
+Note: TypeAlias = "Callable[[Position], object]"
+"""Takes the position of a COMMIT."""
+
+
+def watch(engine: Engine, wanted: Callable[[], Note | None]) -> None:
+    """Have the position noted of each COMMIT of something written, and the pool renewed if the server is demoted.
+
+    Args:
+        engine: Of the primary.
+        wanted: Returns who notes the position of a COMMIT that is sent now; None if nobody wants it.
+
+    Raises:
+        TypeError: If the driver is not one of those that are known.
+    """
+    engines.meet(engine)
+    word = last_word.of(engine.dialect)
+    if word is None:
+        raise TypeError(f"{engine!r}: it is not known what the driver {engine.dialect.driver!r} does at a COMMIT.")
+    word.commit_writes_by(Commits(engine, word, wanted))
+    event.listen(engine, "handle_error", _renew_demoted)
+
+
+class Commits:
+    """Commits, and asks for the position in the same breath.  Lives as long as the engine."""
+
+    def __init__(self, engine: Engine, word: LastWord, wanted: Callable[[], Note | None]) -> None:
+        """Commit on *engine*."""
+        self._log: Log = log_of(engine)
+        self._takes_both_at_once = engine.dialect.driver == "psycopg"
+        self._wanted = wanted
+        self._word = word
+
+    def commit(self, connection: PoolProxiedConnection, commit: Callable[[PoolProxiedConnection], None]) -> None:
+        """Commit what was written on *connection*, as *commit* does, and have the position noted.
+
+        With psycopg that is one message, and so one round trip; with other drivers it is one more.
+        """
+        note = self._wanted()
+        if note is None:
+            commit(connection)
+        elif self._takes_both_at_once and self._word.is_in_transaction(connection):
+            with connection.cursor() as cursor:  # type: ignore[attr-defined]  # psycopg's
+                cursor.execute(f"COMMIT; {self._log.of_primary}", prepare=False)
+                cursor.nextset()
+                note(self._log.parse(*cursor.fetchone()))
+        else:
+            commit(connection)
+            note(self._asked(connection))
+
+    def has_committed(self, connection: PoolProxiedConnection) -> None:
+        """Have the position noted of a commit in two phases."""
+        if note := self._wanted():
+            note(self._asked(connection))
+
+    def _asked(self, connection: PoolProxiedConnection) -> Position:
+        """Ask for the position; what is committed is so, whether there is an answer or not."""
+        try:
+            return self._log.parse(_scalar(connection, self._log.of_primary))
+        except Exception:
+            log.exception("The position after a COMMIT could not be found out; its client reads from the primary.")
+            connection.invalidate()
+            return BEYOND
+
+
+def _scalar(connection: PoolProxiedConnection, query: str) -> str:
+    """Ask on a *connection* that is in no transaction, without beginning one."""
+    driver: Any = connection.driver_connection
+    begins = getattr(driver, "autocommit", None) is False  # PostgreSQL's drivers do; on MySQL's that is a method
+    if begins:
+        driver.autocommit = True
+    cursor: Any = connection.cursor()
+    cursor.execute(query)
+    found = str(cursor.fetchone()[0])
+    cursor.close()
+    if begins:
+        driver.autocommit = False
+    return found
+
+
+def _renew_demoted(context: ExceptionContext) -> None:
+    """Take the refusal of a write by a server that only reads now for a lost connection: the whole pool is renewed."""
+    if context.connection is not None and is_demotion(context.original_exception, context.connection):
+        context.is_disconnect = True
+
+
+def is_demotion(error: BaseException, connection: Any) -> bool:
+    """Say whether an *error* on a *connection* says that its server cannot write, rather than its transaction."""
+    if sqlstate(error) == READ_ONLY_TRANSACTION:
+        return engines.is_read_only(connection)
+    if mysql_code(error) != OPTION_PREVENTS_STATEMENT:
+        return False
+    return _scalar(connection.connection, "SELECT @@read_only") == "1"

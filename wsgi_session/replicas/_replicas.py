@@ -1,0 +1,213 @@
+"""The replicas of a primary, and which of them a request reads from."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from .. import _wsgi
+from .._log import log
+from .._scope.look import look
+from .._session import engines
+from .._session.codes import mysql_code, sqlstate
+from ..commit import SAFE_METHODS
+from ..observe._labels import label_of
+from ..retry._conflict import is_retryable
+from . import _primary
+from ._middleware import PositionMiddleware
+from ._server import Replica, ServerGauges
+from ._token import Tokens
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
+
+    from sqlalchemy.engine import ExceptionContext
+
+    from ._choice import Choice
+    from ._position import Position
+    from ._primary import Note
+
+PAUSE = 0.005
+"""The seconds between two times that the replicas are asked while a request waits for one of them."""
+
+
+class Replicas:
+    """Sends the reads of safe methods to replicas, and everything else to the primary.  Lives as long as the program.
+
+    ::
+
+        replicas = Replicas(primary, [replica_1, replica_2], wait=0.01)
+        application = SessionMiddleware(app, Session, commit=on_unsafe_success, bind=replicas)
+        application = replicas.middleware(application, secret=SECRET)
+        application = RetryMiddleware(application, is_retryable=replicas.is_retryable)
+
+    A client that has written brings the position of its COMMIT with its next requests, and these read from a replica
+    that has come so far, or from the primary. Only its own writes are sure to be seen: what others have written may be
+    seen later, and, as replicas differ, may be gone again for a moment.
+
+    With no replicas it is of use for its primary alone: `is_retryable`, and a pool that is renewed when the server was
+    demoted.
+    """
+
+    def __init__(self, primary: Engine, replicas: Sequence[Engine], *, wait: float = 0.0) -> None:
+        """Know the servers.
+
+        Args:
+            primary: The engine that writes, as the `sessionmaker` has it. PostgreSQL or MariaDB, by a driver that is
+                known.
+            replicas: An engine for each replica: an address behind which there are several will not do, for they differ
+                in their positions.
+            wait: The seconds that a read waits for a replica to catch up before it goes to the primary.
+
+        Raises:
+            TypeError: If an argument is of another kind, or a database or driver is not known.
+            ValueError: If *wait* is negative.
+        """
+        for engine in (primary, *replicas):
+            if not isinstance(engine, Engine):
+                raise TypeError(f"Replicas takes engines, not {engine!r}.")
+        if not isinstance(wait, int | float) or not wait >= 0:
+            raise ValueError(f"wait={wait!r} has to be a number of seconds, 0 or more.")
+        self.engines: list[Engine] = [primary, *replicas]
+        self._key = f"wsgi_session.replicas.{id(self):x}"
+        self._primary = primary
+        self._replicas = [Replica(engine) for engine in replicas]
+        self._requests_of_primary = 0
+        self._said: set[str] = set()
+        self._wait = wait
+        _primary.watch(primary, self._wanted)
+        for replica in self._replicas:
+            engines.meet(replica.engine)
+            event.listen(replica.engine, "handle_error", partial(_put_aside, replica))
+
+    def __call__(self, environ: WSGIEnvironment) -> Engine:
+        """Choose the engine of a request: for ``SessionMiddleware(..., bind=...)``."""
+        replica = self._replica_for(environ)
+        if replica is None:
+            self._requests_of_primary += 1
+            return self._primary
+        replica.requests += 1
+        return replica.engine
+
+    def middleware(
+        self,
+        app: WSGIApplication,
+        secret: str | bytes,
+        *,
+        cookie: str = "database_position",
+        header: str | None = None,
+        max_age: int = 60,
+    ) -> PositionMiddleware:
+        """Wrap *app* in what carries the positions of clients.
+
+        It belongs around the `SessionMiddleware`, and inside of a `RetryMiddleware`. A position is sent only where a
+        request has written, so that the responses to reads can be kept by shared caches.
+
+        Args:
+            app: A `SessionMiddleware`, or what leads to one.
+            secret: What the tokens are signed with, 16 bytes or more; the same in all processes.
+            cookie: The name of the cookie.
+            header: The name of a header that has the same, in both directions, for clients without cookies.
+            max_age: For how many seconds a client brings its position. Replicas should never be later than that.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: If *secret* is too short, or *max_age* is not positive.
+        """
+        return PositionMiddleware(app, self._key, Tokens(secret, max_age), cookie, header)
+
+    def is_retryable(
+        self,
+        error: BaseException,
+        environ: WSGIEnvironment | None,  # noqa: ARG002
+        engine: Engine | None,
+        /,
+    ) -> bool:
+        """Say whether an error is worth another attempt: as `wsgi_session.is_retryable`, and what replicas add.
+
+        A safe method goes to the primary in its second attempt. So a write in it is repeated, which a replica has
+        refused, and so are a read that was cancelled because of what the replica had to replay, and one whose replica
+        was lost. On the primary, a write is repeated that was refused because the server had been demoted.
+        """
+        if is_retryable(error):
+            return True
+        code = _code_of(error)
+        if any(engine is replica.engine for replica in self._replicas):
+            return code in _REFUSED or _is_lost(error)
+        return engine is self._primary and code in _REFUSED and _is_lost(error)
+
+    def gauges(self) -> list[ServerGauges]:
+        """Return what each server was asked for in this process, the primary first."""
+        primary = ServerGauges(label_of(self._primary), self._requests_of_primary, 0, 0, is_up=True)
+        return [primary, *(replica.gauges() for replica in self._replicas)]
+
+    def _replica_for(self, environ: WSGIEnvironment) -> Replica | None:
+        choice: Choice | None = environ.get(self._key)
+        if choice is None:
+            self._say_once(
+                "middleware",
+                "Replicas: %s has not passed 'replicas.middleware(...)', so nobody knows what its client has written,"
+                " and it reads from the primary. Wrap the SessionMiddleware in it.",
+                _wsgi.method_and_path(environ),
+            )
+            return None
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS or environ.get("retry.attempt", 0) > 0 or choice.took:
+            return None
+        return self._caught_up(choice.brought)
+
+    def _caught_up(self, target: Position) -> Replica | None:
+        """Find a replica that has come to *target*: one that is known to have, else they are asked, one by one."""
+        until = time.monotonic() + self._wait
+        while up := [replica for replica in self._replicas if replica.is_up]:
+            random.shuffle(up)
+            for replica in up:
+                if replica.is_known_to_reach(target):
+                    return replica
+            for replica in up:
+                if replica.reaches(target):
+                    return replica
+            if time.monotonic() + PAUSE > until:
+                return None
+            time.sleep(PAUSE)
+        return None
+
+    def _wanted(self) -> Note | None:
+        """Return who notes a COMMIT that is sent now: the request that this code runs in, if there is one."""
+        scope = look()
+        while scope is not None:
+            if scope.environ is not None and self._key in scope.environ:
+                choice: Choice = scope.environ[self._key]
+                return choice.note
+            scope = scope.outer
+        return None
+
+    def _say_once(self, what: str, message: str, *values: object) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            log.warning(message + " This is said once.", *values)
+
+
+_REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT)
+"""The codes of a write that the server refuses."""
+
+
+def _code_of(error: BaseException) -> object:
+    orig = getattr(error, "orig", None) or error
+    return mysql_code(orig) or sqlstate(orig)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Say whether a connection was lost, or could not be made: then the error has no statement."""
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None)
+
+
+def _put_aside(replica: Replica, context: ExceptionContext) -> None:
+    """Ask a replica no more for a while that was lost, or could not be reached."""
+    if not context.is_pre_ping and (context.is_disconnect or context.connection is None):
+        replica.put_aside(type(context.original_exception).__name__)
