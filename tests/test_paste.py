@@ -204,6 +204,14 @@ def test_the_key_of_the_session(load: Load, engine: Engine) -> None:
     assert words(engine) == ["GET"]
 
 
+def test_reads_that_are_given_back_early(load: Load, engine: Engine) -> None:
+    """A section can say so, in words that are true or false."""
+    assert load(USE, URL, "release_reads = true")._terms.release_reads
+    assert not load(USE, URL)._terms.release_reads
+    with pytest.raises(ValueError, match="'release_reads' is 'perhaps'"):
+        load(USE, URL, "release_reads = perhaps")
+
+
 @pytest.mark.parametrize("line", ["sqlalchemy.url = %(database)s", "get sqlalchemy.url = database"])
 def test_what_is_shared_is_no_setting_until_it_is_taken_over(load: Load, line: str) -> None:
     """Of ``[DEFAULT]`` a section has what it names."""

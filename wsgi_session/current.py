@@ -11,6 +11,7 @@ from ._scope.look import look
 from .errors import NoScopeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from wsgiref.types import WSGIEnvironment
 
     from ._scope.base import BaseScope
@@ -88,13 +89,19 @@ def _absent(owner: str, what: str) -> NoScopeError:
 
 def _cure() -> str:
     """Say what helps where this code runs, as far as that can be told."""
-    if hasattr(sys, "ps1") or ("IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None):
-        return " At a prompt, 'session = session_scope(Session).__enter__()' opens one for as long as the prompt lasts."
-    if threading.current_thread() is not threading.main_thread():
-        return " A thread that a request starts is outside of it, and opens a block of its own."
+    return "".join(_cures())
+
+
+def _cures() -> Iterator[str]:
+    if hasattr(sys, "ps1") or ("IPython" in sys.modules and getattr(sys.modules["IPython"], "get_ipython", str)()):
+        yield " At a prompt, 'session = session_scope(Session).__enter__()' opens one for as long as the prompt lasts."
     if "PYTEST_CURRENT_TEST" in os.environ:
-        return " In a test, ask for the fixture 'wsgi_session', or call the application by 'wsgi_client'."
+        yield " In a test, ask for the fixture 'wsgi_session', or call the application by 'wsgi_client'."
     flask = sys.modules.get("flask")
     if flask is not None and flask.has_app_context() and not flask.has_request_context():
-        return " An 'app_context()' of Flask's is no request: open the block inside of it."
-    return ""
+        yield " An 'app_context()' of Flask's is no request: open the block inside of it."
+    elif threading.current_thread() is not threading.main_thread():
+        yield (
+            " On a thread of the server's, the request has not passed the middleware. One that a request starts is"
+            " outside of it, and opens a block of its own."
+        )

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from typing_extensions import TypeVar as TypeVarWithDefault  # SQLAlchemy brings it
+
     from .commit import CommitRule
     from .observe import Recorder
     from .scope import BeginHook, ChooseBind
 
-
-S = TypeVar("S", bound=Session)
+    S = TypeVarWithDefault("S", bound=Session, default=Session)
+else:
+    S = TypeVar("S", bound=Session)
 
 
 class SessionMiddleware(Generic[S]):

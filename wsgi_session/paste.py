@@ -6,6 +6,7 @@
 ``commit``          ``on_unsafe_success``, ``on_success``, ``never`` (if nothing is said), ``until_close`` or
                     a rule of your own, ``package.module:rule``
 ``environ_key``     where the session is put in the environ
+``release_reads``   ``true`` or ``false``
 ==================  =====================================================================================
 """
 
@@ -31,7 +32,7 @@ __all__ = ["filter_app_factory", "filter_factory"]
 
 _PREFIX = "sqlalchemy."
 _URL = "sqlalchemy.url"
-_KNOWN = (_URL, "registry", "commit", "environ_key")
+_KNOWN = (_URL, "registry", "commit", "environ_key", "release_reads")
 _RULES: dict[str, CommitRule] = {
     "on_unsafe_success": on_unsafe_success,
     "on_success": on_success,
@@ -83,6 +84,7 @@ def filter_app_factory(
     options: dict[str, Any] = {
         "commit": _RULES[commit] if commit in _RULES else _named("commit", commit),
         "environ_key": settings.get("environ_key", "sqlalchemy.session"),
+        "release_reads": _flag("release_reads", settings.get("release_reads", "false")),
     }
     with _noted(settings):
         if "registry" in settings:

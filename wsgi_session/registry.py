@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
-from ._scope.membership import note_built
+from ._scope.membership import is_of, note_built, scope_of_session
 from ._session import engines, lazy, listening, transaction
 from .current import current_scope
 from .errors import NoScopeError, ScopeEndedError
@@ -204,10 +204,10 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     if not isinstance(registry, scoped_session):
         raise TypeError(f"session_of() takes the registry of a SessionMiddleware, not {registry!r}.")
     adopted = adopt(registry)
-    for key in adopted.keys:
-        if key in environ:
-            session: S = environ[key]
-            return session
+    found = [environ[key] for key in adopted.keys if is_of(environ.get(key), adopted.source)]
+    if found:
+        innermost: S = max(found, key=_depth)
+        return innermost
     if not adopted.keys:
         raise NoScopeError(
             "No SessionMiddleware was made with this registry. Wrap the application: 'SessionMiddleware(app, Session)'."
@@ -218,6 +218,14 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
         " 'app.wsgi_app = SessionMiddleware(app.wsgi_app, Session)', in Django test through a WSGI client (WebTest) or"
         " wrap what 'get_wsgi_application()' returns where the test's server finds it (WSGI_APPLICATION)."
     )
+
+
+def _depth(session: Session) -> int:
+    """Count the scopes that are open around that of a *session*."""
+    scope, depth = scope_of_session(session), 0
+    while scope is not None:
+        scope, depth = scope.outer, depth + 1
+    return depth
 
 
 def adopt(registry: scoped_session[S]) -> ScopeRegistry[S]:

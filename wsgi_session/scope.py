@@ -93,15 +93,14 @@ class Scope(ABC):
         """End the transactions and give the connections back, now.
 
         Sessions, objects and loaded attributes stay as they are: nothing is expired, nothing is detached. For long
-        polls, slow calls and streams. What comes next begins another transaction, so a lock that a SELECT has taken
-        (``with_for_update()``) is gone, and so is a snapshot.
+        polls, slow calls and streams. What comes next begins another transaction, with a snapshot of its own.
 
         Raises:
             PendingChangesError: If something would be lost: changes, also those of a direct statement; a callback that
                 waits for a commit; what text has set up (``SET LOCAL``, a temporary table); options that were given to
-                ``session.connection()``; rows that are still being read. Also in a ``session.begin()`` block, a
-                savepoint or a two-phase transaction, and on a driver of which nobody knows all this. Nothing has been
-                released then.
+                ``session.connection()``; rows that are locked, or are still being read. Also in a ``session.begin()``
+                block, a savepoint or a two-phase transaction, and on a driver of which nobody knows all this. Nothing
+                has been released then.
             ScopeEndedError: If the scope has ended.
         """
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import scoped_session, sessionmaker
 
-from tests.drivers import with_every_driver
+from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
 from tests.helpers import Word, add_words, answer, is_clean, request, words
 from wsgi_session import (
     RequestScopedSession,
@@ -20,6 +21,7 @@ from wsgi_session import (
     on_commit,
     on_success,
     on_unsafe_success,
+    session_scope,
     until_close,
 )
 
@@ -113,11 +115,17 @@ def resets(Session: Any) -> None:
     Session().reset()
 
 
+def invalidates(Session: Any) -> None:
+    """Throw away its connection, and everything."""
+    Session().invalidate()
+
+
 HOW: dict[Any, str] = {
     is_left_open: ", not committed. ",
     removes: ", thrown away by 'Session.remove()'. ",
     closes: ", thrown away by 'session.close()'. ",
     resets: ", thrown away by 'session.reset()'. ",
+    invalidates: ", thrown away by 'session.invalidate()'. ",
 }
 
 
@@ -297,6 +305,139 @@ def test_what_is_committed_by_itself_is_not_lost(engine: Engine, caplog: Any) ->
 
     assert warnings_of(caplog) == []
     assert words(engine) == ["changed"]
+
+
+@with_every_driver
+def test_what_a_flush_commits_by_itself_is_not_lost(engine: Engine, caplog: Any) -> None:
+    """Nor is what a flush has sent there."""
+    Session = sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        flushed(environ[KEY])
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, Session), "POST")
+
+    assert warnings_of(caplog) == []
+    assert sorted(words(engine)) == ["new", "there"]
+
+
+@pytest.mark.parametrize("driver", [*POSTGRESQL, "sqlite"])
+def test_what_was_committed_as_text_is_not_lost(engine: Engine, caplog: Any) -> None:
+    """What text has committed is saved, and the drivers know it."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        flushed(environ[KEY])
+        environ[KEY].execute(text("COMMIT"))
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, sessionmaker(engine)), "POST")
+
+    assert warnings_of(caplog) == []
+    assert sorted(words(engine)) == ["new", "there"]
+
+
+@with_every_driver
+def test_what_is_the_users_own_transaction(engine: Engine, caplog: Any) -> None:
+    """A session on a connection whose owner has begun the transaction loses nothing that it has sent."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        with engine.begin() as connection:
+            Session(bind=connection)
+            flushed(Session())
+            Session.close()
+        answer(start_response)
+        yield b"saved"
+
+    request(SessionMiddleware(app, Session), "POST")
+
+    assert warnings_of(caplog) == []
+    assert sorted(words(engine)) == ["new", "there"]
+
+
+@pytest.mark.parametrize("driver", MARIADB)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TEMPORARY TABLE passing (n int)",
+        "SET SESSION autocommit = 0",
+        "SET NAMES utf8mb4 /* autocommit */",
+        "UNLOCK TABLES",
+        "ANALYZE SELECT 1",
+        "BEGIN NOT ATOMIC SET @x = 1; END",
+    ],
+)
+def test_what_commits_nothing_on_mariadb(statement: str, engine: Engine, caplog: Any) -> None:
+    """A statement that only looks like one that commits keeps nobody from hearing of a loss."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        directly(environ[KEY])
+        environ[KEY].execute(text(statement))
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, sessionmaker(engine)), "POST")
+
+    assert "what was sent directly" in warnings_of(caplog)[0]
+    assert words(engine) == ["there"]
+
+
+def test_what_sqlite_has_rolled_back(engine: Engine, caplog: Any) -> None:
+    """What went with an ``OR ROLLBACK`` whose error was handled is lost, also if nobody commits."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        directly(environ[KEY])
+        with pytest.raises(IntegrityError):
+            environ[KEY].execute(text("INSERT OR ROLLBACK INTO word (id, text) VALUES (1001, 'again')"))
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, sessionmaker(engine)), "POST")
+
+    assert "what was sent directly" in warnings_of(caplog)[0]
+    assert words(engine) == ["there"]
+
+
+@pytest.mark.parametrize("how", [removes, closes, resets, invalidates], ids=lambda how: how.__name__)
+def test_what_a_block_loses(how: Any, engine: Engine, caplog: Any) -> None:
+    """A block whose session was closed before its end has nothing to commit, and says so; in a request, too."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    def work() -> None:
+        with session_scope(Session) as session:
+            new(session)
+            how(Session)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        work()
+        answer(start_response)
+        return [b"saved"]
+
+    work()
+    request(SessionMiddleware(app, Session), "POST")
+
+    said = warnings_of(caplog)
+    assert len(said) == 2
+    assert all(
+        line.startswith("A block of session_scope() has lost what it wrote: 1 new Word, thrown") for line in said
+    )
+    assert words(engine) == ["there"]
+
+
+def test_a_block_that_commits_nothing(engine: Engine, caplog: Any) -> None:
+    """``commit=False`` says that nothing is to be kept, unless the block commits: what it leaves is said."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    with session_scope(Session, commit=False) as session:
+        session.scalars(select(Word)).all()
+    with session_scope(Session, commit=False) as session:
+        flushed(session)
+
+    [said] = warnings_of(caplog)
+    assert "flushed changes, not committed. Call 'session.commit()' in the block, or leave out 'commit=False'." in said
 
 
 @with_every_driver

@@ -6,7 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, String, TypeDecorator, event, select, text, update
+from sqlalchemy import (
+    DDL,
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    event,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.orm import Session as SQLAlchemySession
@@ -199,6 +213,44 @@ def a_temporary_table(session: Any) -> Any:
     return session.execute(text("CREATE TEMPORARY TABLE of_mine (id INTEGER) ON COMMIT DROP"))
 
 
+def a_setting_in_columns(session: Any) -> Any:
+    """The same by text that says its columns."""
+    setting = text("SELECT set_config('lock_timeout', '1s', true) AS x").columns(x=String)
+    return session.execute(setting).all()
+
+
+def a_setting_in_a_select(session: Any) -> Any:
+    """The same by text in a SELECT."""
+    return session.execute(select(text("set_config('lock_timeout', '1s', true)"))).all()
+
+
+def a_setting_of_core(session: Any) -> Any:
+    """The same by Core."""
+    return session.execute(select(func.set_config("lock_timeout", "1s", True))).all()
+
+
+def rows_that_are_locked(session: Any) -> Any:
+    """Rows that nobody else may change meanwhile."""
+    return session.scalars(select(Word).limit(1).with_for_update()).all()
+
+
+def rows_that_text_has_locked(session: Any) -> Any:
+    """The same as text."""
+    return session.execute(text("SELECT text FROM word LIMIT 1 FOR UPDATE")).all()
+
+
+def a_temporary_table_of_core(session: Any) -> Any:
+    """A table that goes with the connection, and a row in it."""
+    table = Table("of_mine_too", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"])
+    table.create(session.connection())
+    return session.execute(table.insert().values(id=1))
+
+
+def a_variable(session: Any) -> Any:
+    """A setting as DDL."""
+    return session.execute(DDL("SET @mine = 1"))
+
+
 def rows_of_sqlite(session: Any) -> Any:
     """A plain result is half read: SQLite would mix in the rows of others."""
     rows = session.execute(text("SELECT text FROM word"))
@@ -214,6 +266,13 @@ REFUSED = [
         for driver in POSTGRESQL
         for act in (a_setting, a_setting_by_a_function, a_lock_by_a_function, a_temporary_table)
     ],
+    *[
+        (driver, act)
+        for driver in POSTGRESQL
+        for act in (a_setting_in_columns, a_setting_in_a_select, a_setting_of_core, a_temporary_table_of_core)
+    ],
+    *[(driver, act) for driver in [*POSTGRESQL, *MARIADB] for act in (rows_that_are_locked, rows_that_text_has_locked)],
+    *[(driver, act) for driver in MARIADB for act in (a_variable, a_temporary_table_of_core)],
     ("sqlite", rows_of_sqlite),
 ]
 
@@ -249,6 +308,26 @@ def test_what_is_not_released(act: Any, engine: Engine) -> None:
     exchange.read().close()
     assert errors
     assert is_clean(engine)
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL)
+def test_a_connection_that_the_session_is_bound_to(engine: Engine) -> None:
+    """What the session has begun on a connection of the user's ends with its transaction, and so is not released."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with engine.connect() as connection:
+            Session(bind=connection)
+            rows = Session.execute(select(Word.text).execution_options(yield_per=10))
+            rows.fetchone()
+            with pytest.raises(PendingChangesError, match="a cursor of the server's is open"):
+                current_scope().release()
+            answer(start_response)
+            yield from (row.text.encode() for row in rows)
+
+    Session = RequestScopedSession(sessionmaker(engine))
+    exchange = request(SessionMiddleware(app, Session, release_reads=True))
+
+    assert len(exchange.chunks) == ROWS - 1
 
 
 @on_every_server
@@ -349,7 +428,45 @@ def test_rows_that_mariadb_drops(engine: Engine, caplog: Any) -> None:
     exchange = request(SessionMiddleware(app, sessionmaker(engine)))
 
     assert len(exchange.chunks) < ROWS
-    assert [record.getMessage().startswith("A statement was sent while") for record in caplog.records] == [True]
+    assert [
+        record.getMessage().startswith("A statement, or a COMMIT, was sent while") for record in caplog.records
+    ] == [True]
+
+
+@pytest.mark.filterwarnings("ignore:Previous unbuffered result was left incomplete")  # PyMySQL's
+@pytest.mark.parametrize("driver", MARIADB[:1])
+def test_rows_that_a_commit_drops(engine: Engine, caplog: Any) -> None:
+    """A COMMIT is a statement, too."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        rows = environ[KEY].execute(text("SELECT text FROM word"), execution_options={"yield_per": 10})
+        for number, _ in enumerate(rows):
+            if number == 0:
+                environ[KEY].commit()
+            yield b"x"
+
+    exchange = request(SessionMiddleware(app, sessionmaker(engine)))
+
+    assert len(exchange.chunks) < ROWS
+    assert [
+        record.getMessage().startswith("A statement, or a COMMIT, was sent while") for record in caplog.records
+    ] == [True]
+
+
+@on_every_server
+def test_an_export_that_is_read_to_its_end(engine: Engine, caplog: Any) -> None:
+    """Where all rows were read, also few of them, nothing is said."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        few = select(Word.text).limit(7).execution_options(yield_per=10)
+        yield str(len(environ[KEY].execute(few).all())).encode()
+        environ[KEY].execute(select(Word).limit(1)).all()
+        environ[KEY].commit()
+
+    assert request(SessionMiddleware(app, sessionmaker(engine))).body == b"7"
+    assert caplog.records == []
 
 
 @on_postgresql

@@ -228,6 +228,29 @@ def test_the_session_of_an_environ(Session: Any) -> None:
     assert found == [True, True]
 
 
+def test_the_environ_of_another_registry(Session: Any, new_engine: Any) -> None:
+    """A session of another registry's, and what is none, is not returned for this one's; the innermost one is."""
+    Other = RequestScopedSession(sessionmaker(new_engine()))
+    SessionMiddleware(print, Other)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        for touched in (False, True):
+            with pytest.raises(NoScopeError, match="has not passed the SessionMiddleware"):
+                session_of(environ, Other)
+            assert session_of(environ, Session) is Session()
+            if not touched:
+                Session().in_transaction()
+        answer(start_response)
+        return [b""]
+
+    for first, second in (("one", "two"), ("two", "one")):
+        inner = SessionMiddleware(app, Session, environ_key=first)
+        request(SessionMiddleware(inner, Session, environ_key=second))
+    request(SessionMiddleware(app, Session))
+    with pytest.raises(NoScopeError):
+        session_of({"sqlalchemy.session": "a cookie"}, Session)
+
+
 def test_an_environ_without_a_session(Session: Any, engine: Engine) -> None:
     """It says what is missing, in place of a `KeyError`."""
     with pytest.raises(NoScopeError, match="No SessionMiddleware was made with this registry"):

@@ -162,7 +162,7 @@ FAULTS = [
         "exc_info is no failure",
         5,
         "_response/start",
-        "        if exc_info is not None and self.scope is not None:",
+        "        if exc_info is not None and exc_info[0] is not None and self.scope is not None:",
         "        if False:",
     ),
     Fault(
@@ -304,7 +304,7 @@ FAULTS = [
         "        if connection in self._saved:\n            self.commits(connection)",
         "        pass",
     ),
-    Fault("AUTOCOMMIT is not seen", 11, "retry/_attempt", "if engines.is_autocommit(connection):", "if False:"),
+    Fault("AUTOCOMMIT is not seen", 11, "retry/_attempt", "if engines.is_autocommit(connection) and", "if False and"),
     Fault(
         "the environ of an attempt is the next one's",
         11,
@@ -387,8 +387,8 @@ FAULTS = [
         "a commit that would come to nothing is sent",
         5,
         "_session/last_word",
-        "            if is_over:",
-        "            if False:",
+        "        if is_over:",
+        "        if False:",
     ),
     Fault(
         "what PostgreSQL has doomed is rolled back quietly",

@@ -177,3 +177,9 @@ def the_session_of_an_environ(
     middleware = SessionMiddleware(app, registry, commit=until_close, release_reads=True)
     assert_type(middleware.registry, scoped_session[OwnSession])
     assert_type(session_of(environ, middleware.registry), OwnSession)
+
+
+def of_an_engine(app: WSGIApplication, engine: Engine) -> None:
+    """A middleware that is made from an engine or an address has a registry of plain sessions."""
+    assert_type(SessionMiddleware(app, engine).registry, scoped_session[Session])
+    assert_type(SessionMiddleware(app, "sqlite://").registry(), Session)

@@ -75,7 +75,8 @@ class NotedStart:
         self.headers = headers
         if exc_info is None:
             return self.start_response(status, headers)
-        self.scope.fail()
+        if exc_info[0] is not None:  # what `sys.exc_info()` returns where nothing has failed is no failure
+            self.scope.fail()
         return self.start_response(status, headers, exc_info)
 
     @property
@@ -135,7 +136,7 @@ class HeldStart:
         self.status = status
         self.headers = headers
         self.exc_info = exc_info
-        if exc_info is not None and self.scope is not None:
+        if exc_info is not None and exc_info[0] is not None and self.scope is not None:
             self.scope.fail()
         return self
 
@@ -193,7 +194,7 @@ class HeldStart:
         start_response = self.start_response
         if exc_info is None:
             return start_response(status, headers)
-        if self.scope is not None:
+        if self.scope is not None and exc_info[0] is not None:
             self.scope.fail()
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
         return start_response(status, headers, exc_info)

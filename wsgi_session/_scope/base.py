@@ -188,7 +188,7 @@ class BaseScope(Scope):
             self.bind = "unknown"
             self.hooks = self.terms.hooks
             self.lost = ()
-            self.may_warn = self.environ is not None
+            self.may_warn = True
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between
 

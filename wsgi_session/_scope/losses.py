@@ -36,13 +36,14 @@ def warn(scope: BaseScope, sessions: list[Session]) -> None:
         return
     left = [f"{lost}, not committed" for session in sessions if (lost := _lost_with(scope, session))]
     losses = [*scope.lost, *left]
-    if losses and scope.environ is not None:
+    if losses:
         scope.may_warn = False
+        environ = scope.environ
         log.warning(
             "%s has lost what it wrote: %s. %s",
-            _wsgi.method_and_path(scope.environ),
+            "A block of session_scope()" if environ is None else _wsgi.method_and_path(environ),
             "; ".join(losses),
-            _remedy(scope) if left else "Commit before that, or take it out: the middleware ends the session.",
+            _remedy(scope) if left else "Commit before that, or take it out: the session is ended for you.",
         )
 
 
@@ -58,6 +59,8 @@ def _lost_with(scope: BaseScope, session: Session) -> str:
 
 def _remedy(scope: BaseScope) -> str:
     rule = scope.terms.commit
+    if scope.environ is None:
+        return "Call 'session.commit()' in the block, or leave out 'commit=False'."
     if rule is until_close:
         return "Call 'session.commit()' before the response is closed."
     if rule is never:

@@ -8,6 +8,7 @@ from os import getpid
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
 
 from .. import _fork
@@ -16,8 +17,6 @@ from . import losses
 from .end import disown
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from .base import BaseScope
 
 _KEY = "wsgi_session.scope"
@@ -28,9 +27,24 @@ on_build: list[Callable[[Any], object]] = []
 
 
 def scope_of_session(session: Session) -> BaseScope | None:
-    """Return the scope that *session* was made in; None for a session that was made by hand, or for a thread."""
-    scope: BaseScope | None = session.info.get(_KEY)
+    """Return the scope that *session* was made in; None for one that was made by hand, or for a thread, or has ended.
+
+    It is not touched by that.
+    """
+    attributes = lazy.attributes_of(session)
+    scope: BaseScope | None = attributes.get(lazy.OWNER) or attributes.get("info", {}).get(_KEY)
     return scope
+
+
+def is_of(session: Any, source: lazy.SessionSource[Any]) -> bool:
+    """Say whether *session*, which may be anything, is one that a registry has in an open scope, by its *source*."""
+    if not isinstance(session, Session):
+        return False
+    scope = scope_of_session(session)
+    if scope is None:
+        return False
+    known = [(scope.terms.source, scope.session)] if scope.is_untouched else scope.sessions()
+    return any(made is source and one is session for made, one in known)
 
 
 def note_built(session: Session, scope: BaseScope | None) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from . import holdings
-from .makeup import connections_of, innermost, is_within, root_of
+from .makeup import ending_connections, innermost, is_within, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,9 +32,11 @@ def of(session: Session) -> str:
         such as an ``update()``, is mentioned where nothing was flushed.
     """
     seen = [] if _is_clean(session) else _pending(session)
+    connections = ending_connections(session.get_transaction())
     if _has_flushed(session):
-        seen.append("flushed changes")
-    elif any(map(holdings.has_changed, connections_of(session.get_transaction()))):
+        if any(map(holdings.may_have_more, connections)):
+            seen.append("flushed changes")
+    elif any(map(holdings.has_changed, connections)):
         seen.append("what was sent directly")
     return ", ".join(seen)
 

@@ -19,23 +19,20 @@ from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Session
 
 from .._log import log
-from . import texts
+from .._sql import texts
+from . import compilers
 from .traces import forget, is_usable, look_at, tell_of_commit, traces_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_OF_MYSQL = frozenset({"mysql", "mariadb"})
-"""The names of the dialects that commit before some statements, and lose the rows of a cursor with the next one."""
-
-_WRITES = "_wsgi_session_writes"
-"""The attribute of a compiled statement that is no DML, and may write."""
+    from .traces import Traces
 
 
 def give_to(dialect: Any) -> None:
     """Have what is sent by *dialect* leave its traces."""
     dialect.execution_ctx_cls = _tracing(dialect.execution_ctx_cls)
-    dialect.statement_compiler = _compiling(dialect.statement_compiler)
+    compilers.give_to(dialect, _look)
 
 
 @cache
@@ -50,13 +47,19 @@ def _looking(base: type[DefaultExecutionContext]) -> type[DefaultExecutionContex
     return type(base.__name__, (_Looking, base), {"__module__": __name__, "__doc__": base.__doc__})
 
 
+def _look(dialect: Any) -> None:
+    """Have the contexts of *dialect* look at each statement, from now on."""
+    if not issubclass(dialect.execution_ctx_cls, _Looking):
+        dialect.execution_ctx_cls = _looking(dialect.execution_ctx_cls)
+
+
 class _Tracing(DefaultExecutionContext):
     """Leaves traces.  Lives as long as an execution."""
 
     @classmethod
     def _init_ddl(cls, *arguments: Any, **more: Any) -> Any:
         context: Any = super()._init_ddl(*arguments, **more)
-        context.post_exec = partial(_note_ddl, context.root_connection)
+        context.post_exec = partial(_note_text, context)
         return context
 
     def create_server_side_cursor(self) -> Any:
@@ -76,45 +79,11 @@ class _Looking(DefaultExecutionContext):
     """Leaves traces of what only looks like a SELECT, too.  Lives as long as an execution."""
 
     def _setup_result_proxy(self) -> Any:
-        if getattr(self.compiled, _WRITES, False):
+        if compilers.writes(self.compiled):
             _note_write(self.root_connection)
+        if (what := compilers.sets_up(self.compiled)) and not _is_provisioning():
+            _note_held(self.root_connection, what)
         return super()._setup_result_proxy()  # type: ignore[no-untyped-call]
-
-
-@cache
-def _compiling(base: Any) -> Any:
-    """Derive from the class of a compiler one that notes what it compiles that is no DML, and may write."""
-
-    class Compiling(base):  # type: ignore[misc]
-        __doc__ = base.__doc__
-
-        def visit_insert(self, *arguments: Any, **more: Any) -> Any:
-            return self._wsgi_session_visit(super().visit_insert, *arguments, **more)
-
-        def visit_update(self, *arguments: Any, **more: Any) -> Any:
-            return self._wsgi_session_visit(super().visit_update, *arguments, **more)
-
-        def visit_delete(self, *arguments: Any, **more: Any) -> Any:
-            return self._wsgi_session_visit(super().visit_delete, *arguments, **more)
-
-        def visit_textual_select(self, *arguments: Any, **more: Any) -> Any:
-            sql = super().visit_textual_select(*arguments, **more)
-            if texts.may_write(str(sql)):
-                self._wsgi_session_note()
-            return sql
-
-        def _wsgi_session_visit(self, visit: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-            if self.stack:  # it is in another statement, as in a WITH
-                self._wsgi_session_note()
-            return visit(*arguments, **more)
-
-        def _wsgi_session_note(self) -> None:
-            setattr(self, _WRITES, True)
-            if not issubclass(self.dialect.execution_ctx_cls, _Looking):
-                self.dialect.execution_ctx_cls = _looking(self.dialect.execution_ctx_cls)
-
-    Compiling.__name__, Compiling.__qualname__ = base.__name__, base.__qualname__
-    return Compiling
 
 
 def _note_write(connection: Connection) -> None:
@@ -131,32 +100,30 @@ def _has_begun(connection: Connection) -> bool:
     return bool(getattr(driver, "in_transaction", True))
 
 
-def _note_ddl(connection: Connection) -> None:
-    if connection.dialect.name in _OF_MYSQL:
-        _note_implicit_commit(connection)
-    else:
-        _note_write(connection)
-
-
-def _note_implicit_commit(connection: Connection) -> None:
-    traces_of(connection.connection).has_written = False
-    tell_of_commit(connection)
+def _note_held(connection: Connection, what: str) -> None:
+    traces = traces_of(connection.connection)
+    if traces.held is None:
+        traces.held = what
 
 
 def _note_text(context: _Tracing) -> None:
+    """Note what a text has done, or a statement that defines something."""
     statement: str = context.statement or ""
     connection = context.root_connection
-    if end := texts.end_of(statement):
+    dialect = connection.dialect.name
+    if end := texts.end_of(statement, dialect):
         _note_end(context, end)
         return
-    traces = traces_of(connection.connection)
-    if traces.held is None and _sets_up(context, statement):
-        traces.held = texts.word_of(statement).upper()
-    if connection.dialect.name in _OF_MYSQL and texts.commits_on_mysql(statement):
-        _note_implicit_commit(connection)
-    elif texts.may_write(statement):
+    if _sets_up(context, statement):
+        _note_held(connection, texts.word_of(statement, dialect).upper())
+    if dialect in texts.OF_MYSQL and texts.commits_on_mysql(statement, dialect):
+        traces_of(connection.connection).has_written = False
+        tell_of_commit(connection)
+    elif texts.may_write(statement, dialect):
         _note_write(connection)
-    if texts.is_commit(statement):
+    if texts.is_commit(statement, dialect) or (
+        dialect in texts.OF_MYSQL and texts.may_commit_on_mysql(statement, dialect)
+    ):
         tell_of_commit(connection)
 
 
@@ -176,8 +143,10 @@ def _note_end(context: _Tracing, word: str) -> None:
 def _sets_up(context: _Tracing, statement: str) -> bool:
     """Say whether text has set up something in its transaction that another one has to be given again."""
     cursor: Any = context.cursor
+    dialect = context.dialect.name
     returns_rows = getattr(context, "_is_server_side", False) or (cursor is not None and cursor.description)
-    return (not returns_rows or texts.sets_up(statement)) and not _is_provisioning()
+    is_setup = texts.sets_up(statement, dialect) if returns_rows else not texts.is_permanent(statement, dialect)
+    return is_setup and not _is_provisioning()
 
 
 def _is_provisioning() -> bool:
@@ -198,8 +167,8 @@ def _note_cursor(context: _Tracing, cursor: Any) -> None:
         traces.cursors = {}
         if "_safe_close_cursor" not in vars(connection):
             connection._safe_close_cursor = partial(_close_cursor, weakref.ref(connection))  # noqa: SLF001
-        if connection.dialect.name in _OF_MYSQL:
-            event.listen(connection, "before_cursor_execute", _warn_of_rows)
+        if connection.dialect.driver == _CUTS_OFF:
+            event.listen(connection, "before_cursor_execute", _warn_of_statement)
     traces.cursors[id(cursor)] = weakref.ref(context)
 
 
@@ -211,21 +180,29 @@ def _close_cursor(weakly: Callable[[], Any], cursor: Any) -> None:
     type(connection)._safe_close_cursor(connection, cursor)  # noqa: SLF001
 
 
-def _warn_of_rows(
+_CUTS_OFF = "pymysql"
+"""The driver that ends the rows of an unbuffered result with the next statement, without an error."""
+
+
+def _warn_of_statement(
     connection: Connection, _cursor: object, _statement: str, _parameters: object, context: Any, _many: bool
 ) -> None:
-    """Say that the rows of an unbuffered result are lost with the next statement, on MySQL and MariaDB."""
+    """Say that the rows of an unbuffered result are lost with the next statement."""
     left = look_at(connection.connection)
-    if left is None or all(one is context for one in left.open_cursors()) or not _has_more_rows(connection):
-        return
-    left.cursors = {}  # once
-    log.warning(
-        "A statement was sent while the rows of another one ('yield_per', 'stream_results') were being read. On MySQL"
-        " and MariaDB that ends them, without an error: rows may be lost. Read them first, or use another session."
-    )
+    if left is not None and any(one is not context for one in left.open_cursors()):
+        warn_of_rows(connection.connection, left)
 
 
-def _has_more_rows(connection: Connection) -> bool:
-    """Ask PyMySQL, which knows whether the server has more to send; of other drivers it is assumed."""
-    result = getattr(connection.connection.dbapi_connection, "_result", None)
-    return bool(getattr(result, "unbuffered_active", True))
+def warn_of_rows(connection: Any, left: Traces) -> None:
+    """Say that the rows of an unbuffered result are lost with what is sent now on a *connection*, if that is so.
+
+    PyMySQL knows whether the server has more to send.
+    """
+    result = getattr(connection.dbapi_connection, "_result", None)
+    if left.open_cursors() and getattr(result, "unbuffered_active", False):
+        left.cursors = {}  # once
+        log.warning(
+            "A statement, or a COMMIT, was sent while the rows of another one ('yield_per', 'stream_results') were"
+            " being read. On MySQL and MariaDB that ends them, with PyMySQL without an error: rows may be lost. Read"
+            " them first, or use another session."
+        )

@@ -46,6 +46,20 @@ def has_changed(connection: Connection) -> bool:
     driver = drivers.KNOWN.get(connection.dialect.driver)
     if left is None or driver is None or not left.has_written:
         return False
+    return left.is_lost or driver.is_in_transaction(connection.connection.dbapi_connection)
+
+
+def may_have_more(connection: Connection) -> bool:
+    """Say whether there may be something on *connection* that is not committed: not in AUTOCOMMIT, nor after a COMMIT.
+
+    Of one that is gone it is not known, nor is it of a driver that is not.
+    """
+    if not traces.is_usable(connection):
+        return True
+    left = traces.look_at(connection.connection)
+    driver = drivers.KNOWN.get(connection.dialect.driver)
+    if driver is None or (left is not None and left.is_lost):
+        return True
     return driver.is_in_transaction(connection.connection.dbapi_connection)
 
 

@@ -122,6 +122,7 @@ class LastWord:
             self._commit(connection)
             return
         is_over = self._is_over(connection, left)
+        contexts.warn_of_rows(connection, left)
         traces.forget(connection)
         if is_over:
             self._roll_back(connection)

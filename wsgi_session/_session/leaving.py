@@ -2,7 +2,8 @@
 
 ``Session.remove()`` and the end of ``with Session() as session:`` are a ``close()``, too. SQLAlchemy has no event that
 comes before the objects are gone. But each `sessionmaker` makes a class of its own for its sessions, and so its
-``close()`` and ``reset()`` can say first that they are called; what shares its class with others is left alone.
+``close()``, ``invalidate()`` and ``reset()`` can say first that they are called; what shares its class with others is
+left alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ on_leave: list[Callable[[Session, FrameType, str], object]] = []
 def watch(session_class: type[Session]) -> None:
     """Have `on_leave` told of the sessions of *session_class*, if that is a `sessionmaker`'s own."""
     if session_class.__module__ == Session.__module__ and Session in session_class.__mro__[1:]:
-        for name in ("close", "reset"):
+        for name in ("close", "invalidate", "reset"):
             setattr(session_class, name, _telling(session_class, name))
 
 

@@ -50,6 +50,14 @@ def own_connections(transaction: SessionTransaction | None) -> list[Connection]:
     return [connection for connection, _, _, is_own in _entries(transaction) if is_own]
 
 
+def ending_connections(transaction: SessionTransaction | None) -> list[Connection]:
+    """List the connections on which the end of *transaction* ends something.
+
+    One that the session was bound to is among them, unless its owner has begun the transaction on it.
+    """
+    return [connection for connection, _, is_begun, is_own in _entries(transaction) if is_begun or is_own]
+
+
 def _entries(transaction: SessionTransaction | None) -> set[tuple[Connection, Any, bool, bool]]:
     """Return what *transaction* knows of its connections.
 

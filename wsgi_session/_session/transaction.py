@@ -10,7 +10,7 @@ from sqlalchemy.orm import SessionTransactionOrigin
 
 from .._log import log
 from . import changes, holdings, pools
-from .makeup import own_connections
+from .makeup import ending_connections, own_connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def why_not_release(session: Session) -> str | None:
         return "its transaction is a two-phase one"
     if lost := changes.of(session):
         return f"it has changes that would be lost ({lost})"
-    return next(filter(None, map(holdings.of, own_connections(transaction))), None)
+    return next(filter(None, map(holdings.of, ending_connections(transaction))), None)
 
 
 def release(session: Session) -> None:
@@ -77,7 +77,7 @@ def abandon(session: Session) -> None:
 
 def is_read(session: Session) -> bool:
     """Say whether rows are still being read in the transaction of *session*, by a cursor that would go with it."""
-    return any(map(holdings.cursor_of, own_connections(session.get_transaction())))
+    return any(map(holdings.cursor_of, ending_connections(session.get_transaction())))
 
 
 def _may_release(session: Session) -> bool:

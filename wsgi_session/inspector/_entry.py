@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._log import log
-from ..observe._excerpt import excerpt
+from .._sql.excerpt import excerpt
 from ..observe._visitors import foreign_sign
 from ._address import base_of
 from ._key import is_anything_shown

@@ -10,7 +10,7 @@ from types import CodeType, FrameType, TracebackType
 
 import sqlalchemy
 
-from ._excerpt import excerpt
+from .._sql.excerpt import excerpt
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
 _OTHERS = tuple(

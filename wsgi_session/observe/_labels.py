@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._excerpt import ELLIPSIS, excerpt
+from .._sql.excerpt import ELLIPSIS, excerpt
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine

@@ -13,8 +13,8 @@ from .. import _wsgi
 from .._scope.look import look
 from .._scope.membership import scope_of_session
 from .._session.codes import code_of
+from .._sql.excerpt import excerpt
 from ..scope import State
-from ._excerpt import excerpt
 from ._findings import find
 from ._holds import Holds
 from ._record import RequestRecord

@@ -6,8 +6,8 @@ import re
 from collections.abc import Hashable
 from typing import NamedTuple
 
-from ._excerpt import ELLIPSIS
-from ._lexer import without_values
+from .._sql.excerpt import ELLIPSIS
+from .._sql.lexer import without_values
 
 ENDINGS = frozenset({"commit", "rollback"})
 """The kinds of what ends a transaction, or a savepoint."""

@@ -75,11 +75,11 @@ class Replicas:
         if not isinstance(wait, int | float) or not wait >= 0:
             raise ValueError(f"wait={wait!r} has to be a number of seconds, 0 or more.")
         self.engines: list[Engine] = [primary, *replicas]
+        self._is_mentioned = False
         self._key = f"wsgi_session.replicas.{id(self):x}"
         self._primary = primary
         self._replicas = [Replica(engine) for engine in replicas]
         self._requests_of_primary = 0
-        self._said: set[str] = set()
         self._wait = wait
         _primary.watch(primary, self._wanted)
         for replica in self._replicas:
@@ -150,12 +150,7 @@ class Replicas:
     def _replica_for(self, environ: WSGIEnvironment) -> Replica | None:
         choice: Choice | None = environ.get(self._key)
         if choice is None:
-            self._say_once(
-                "middleware",
-                "Replicas: %s has not passed 'replicas.middleware(...)', so nobody knows what its client has written,"
-                " and it reads from the primary. Wrap the SessionMiddleware in it.",
-                _wsgi.method_and_path(environ),
-            )
+            self._mention_what_is_missing(environ)
             return None
         if environ["REQUEST_METHOD"] not in SAFE_METHODS or environ.get("retry.attempt", 0) > 0 or choice.took:
             return None
@@ -187,10 +182,14 @@ class Replicas:
             scope = scope.outer
         return None
 
-    def _say_once(self, what: str, message: str, *values: object) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            log.warning(message + " This is said once.", *values)
+    def _mention_what_is_missing(self, environ: WSGIEnvironment) -> None:
+        if not self._is_mentioned:
+            self._is_mentioned = True
+            log.warning(
+                "%s has not passed 'replicas.middleware(...)', so it is not known what its client has written, and it"
+                " reads from the primary. Wrap the SessionMiddleware in it. This is said once.",
+                _wsgi.method_and_path(environ),
+            )
 
 
 _REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT)

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .. import callbacks
-from .._session import engines, pools, texts, traces
+from .._session import engines, pools, traces
+from .._sql import texts
 from ..errors import TransactionLostError
 from ._conflict import is_echo
 
@@ -119,7 +120,7 @@ class Attempt:
         self.last_engine = context.engine
         self.last_error = error
         self.has_lost_connection = context.is_disconnect or context.connection is None
-        if context.is_disconnect and texts.is_commit(context.statement or ""):
+        if context.is_disconnect and texts.is_commit(context.statement or "", context.dialect.name):
             self.is_committed = True
         if self._committing is None or self._committing[0] is not context.connection:
             return

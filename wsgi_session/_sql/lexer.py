@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from ._excerpt import ELLIPSIS, excerpt
-from ._grammars import UNDECIDED, Escapes, pattern_of, readings_of
+from .excerpt import ELLIPSIS, excerpt
+from .grammars import UNDECIDED, Escapes, pattern_of, readings_of
 
 MAX_READ = 50_000
 """The characters of a statement that are read; what comes after them is not shown."""
@@ -48,6 +48,12 @@ def without_values(statement: str, dialect: str, limit: int = MAX_READ) -> str:
     return text if text.isprintable() else "".join(one if one.isprintable() else "?" for one in text)
 
 
+def read_whole(statement: str, dialect: str) -> str | None:
+    """Return a *statement* as `without_values` does; None if it could not be read to its end, or is too long."""
+    reading = _read(statement, 0, dialect)
+    return " ".join(reading.text.split()) if reading.is_whole else None
+
+
 def _read(sql: str, at: int, dialect: str, escapes: Escapes = UNDECIDED, limit: int = MAX_READ) -> _Reading:
     """Read *sql* from a place *at* which nothing is open, until the text is longer than the *limit*."""
     parts: list[str] = []
@@ -58,7 +64,8 @@ def _read(sql: str, at: int, dialect: str, escapes: Escapes = UNDECIDED, limit: 
         if kind == "nested":
             kind, at = _nested(sql, start)
         if kind == "fork":
-            return _Reading("".join(parts) + found[1] + _forked(sql, start, dialect), is_whole=False)
+            rest = _forked(sql, start, dialect)
+            return _Reading("".join(parts) + found[1] + rest, is_whole=rest != _SHOWN["doubt"])
         parts += found[1], _SHOWN[kind] if kind in _SHOWN else found[kind]
         if kind in _ENDS:
             return _Reading("".join(parts), is_whole=False)

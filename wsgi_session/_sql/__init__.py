@@ -1,0 +1,1 @@
+"""SQL as text: told apart by the grammar of each database."""
