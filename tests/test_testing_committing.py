@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, ForeignKey, Integer, MetaData, Table, create_engine, func, insert, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.pool import StaticPool
 
-from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, is_clean, request, words
+from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, beside, is_clean, request, words
 from tests.test_testing_isolated import on_all
 from tests.words_application import registry_on, shop, text_of
 from wsgi_session.testing import IsolationError, committing
@@ -87,7 +100,7 @@ def test_a_database_that_is_not_marked_is_refused(tmp_path: Path) -> None:
     Base.metadata.create_all(engine)
 
     with committing() as isolation:
-        with pytest.raises(IsolationError, match=r"shop\.db is not marked as a test's database"):
+        with pytest.raises(IsolationError, match=r"'shop\.db', in .* is not marked as a test's database"):
             request(shop(registry_on(engine)), "POST", "/ada")
         with pytest.raises(IsolationError):
             isolation.check()
@@ -96,15 +109,28 @@ def test_a_database_that_is_not_marked_is_refused(tmp_path: Path) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["shop_test.db", "test.db"])
+@pytest.mark.parametrize("name", ["test.db", "shop_test.db", "shop-test.db", "Test_shop_2.db", "test2.db"])
 def test_a_database_whose_name_says_test_is_accepted(name: str, tmp_path: Path) -> None:
-    """The name of SQLite's is that of the file."""
+    """It is a word of its own there; the name of SQLite's is that of the file."""
     engine = create_engine(f"sqlite:///{tmp_path}/{name}")
     Base.metadata.create_all(engine)
 
     with committing():
         request(shop(registry_on(engine)), "POST", "/ada")
         assert words(engine) == ["ada"]
+
+    assert words(engine) == []
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["latest.db", "contest.db", "attestation_prod.db", "tests.db"])
+def test_a_database_with_test_in_another_word_is_refused(name: str, tmp_path: Path) -> None:
+    """That is no test."""
+    engine = create_engine(f"sqlite:///{tmp_path}/{name}")
+    Base.metadata.create_all(engine)
+
+    with pytest.raises(IsolationError, match="whose name has the word 'test'"), committing():
+        request(shop(registry_on(engine)), "POST", "/ada")
 
     assert words(engine) == []
     engine.dispose()
@@ -129,7 +155,7 @@ def test_a_table_that_has_rows_is_not_written_to(engine: Engine) -> None:
         connection.execute(insert(Word).values(text="before"))
 
     with committing(database=ANY_NAME) as isolation:
-        with pytest.raises(IsolationError, match=r"'word' .* had rows before"):
+        with pytest.raises(IsolationError, match=r"word' .* had rows before"):
             request(shop(registry_on(engine)), "POST", "/ada")
         with pytest.raises(IsolationError):
             isolation.check()
@@ -195,44 +221,58 @@ def test_rows_that_refer_to_others_are_deleted_before_these(engine: Engine) -> N
         assert [connection.scalar(select(func.count()).select_from(table)) for table in (page, note)] == [0, 0]
 
 
+def lock_out(engine: Engine) -> Connection:
+    """Take a lock that keeps others from deleting in SQLite, and return the connection that has it."""
+    connection = beside(engine).connect()
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    return connection
+
+
 def test_an_engine_that_fails_does_not_keep_the_others(new_engine: Callable[..., Engine]) -> None:
     """Where rows cannot be deleted that is the error, and those on other engines are deleted all the same."""
-    engine, other = new_engine(), new_engine()
+    engine, other = new_engine(connect_args={"timeout": 0.01}), new_engine()
 
-    with pytest.raises(OperationalError, match="no such table"), committing(database=ANY_NAME):
+    with pytest.raises(sqlite3.OperationalError, match="locked"), committing(database=ANY_NAME):
         for one in (engine, other):
             with one.begin() as connection:
                 connection.execute(insert(Word).values(text="ada"))
-        with engine.begin() as connection:
-            connection.execute(text("DROP TABLE word"))
+        locking = lock_out(engine)
 
+    locking.close()
     assert words(other) == []
+    assert words(engine) == ["ada"]
 
 
-def test_rows_that_cannot_be_deleted_do_not_hide_the_problems(engine: Engine) -> None:
+def test_rows_that_cannot_be_deleted_do_not_hide_the_problems(new_engine: Callable[..., Engine]) -> None:
     """The error that has kept the block from deleting them has what else there is to complain of as notes."""
+    engine = new_engine(connect_args={"timeout": 0.01})
     Session = registry_on(engine)
 
-    with pytest.raises(OperationalError, match="no such table") as raised, committing(database=ANY_NAME) as isolation:
+    with (
+        pytest.raises(sqlite3.OperationalError, match="locked") as raised,
+        committing(database=ANY_NAME) as isolation,
+    ):
         session = isolation.session(Session)
-        session.execute(text("DROP TABLE word"))
+        add_words(session, "ada")
         session.commit()
         left = Exchange(shop(Session, lambda session: (str(session.connection()).encode() for _ in "x")), path="/left")
         left.step()
+        locking = lock_out(engine)
 
+    locking.close()
     assert "GET /left was never closed" in raised.value.__notes__[0]
 
 
-def test_text_that_writes_to_a_table_with_rows_is_an_error(engine: Engine) -> None:
-    """It is seen when it has happened, and named; what was there is left alone."""
+def test_text_that_writes_to_a_table_with_rows_is_refused(engine: Engine) -> None:
+    """The table is named, and the text is not sent."""
     with engine.begin() as connection:
         connection.execute(insert(Word).values(text="before"))
 
-    with pytest.raises(IsolationError, match=r"'word' .* had rows before"), committing(database=ANY_NAME):  # noqa: SIM117
+    with pytest.raises(IsolationError, match=r"word' .* had rows before"), committing(database=ANY_NAME):  # noqa: SIM117
         with engine.begin() as connection:
             connection.execute(text("INSERT INTO word (text) VALUES ('ada')"))
 
-    assert words(engine) == ["before", "ada"]
+    assert words(engine) == ["before"]
 
 
 def test_text_beside_a_table_with_rows_is_none(engine: Engine) -> None:

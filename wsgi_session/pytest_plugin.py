@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .testing import Isolation, IsolationError, StatementBudget, committing, isolated, registry_of
+from .testing._committing import TEST_AS_A_WORD
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -22,7 +23,8 @@ _INI = "wsgi_session_database"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the setting that says which databases are for tests."""
-    parser.addini(_INI, "A regular expression: which names of databases mode='commit' may delete from.", default="test")
+    about = "A regular expression: which names of databases mode='commit' may delete from; by default the word test."
+    parser.addini(_INI, about, default=TEST_AS_A_WORD)
 
 
 def pytest_configure(config: pytest.Config) -> None:
