@@ -62,6 +62,8 @@ TEXTS = (
     "WITH one AS (INSERT INTO {other} (text) VALUES ('new') RETURNING text) INSERT INTO {table} (text) TABLE one",
     "EXPLAIN ANALYZE DELETE FROM {table}",
     "ANALYZE DELETE FROM {table}",
+    "SET STATEMENT max_statement_time = 10 FOR DELETE FROM {table}",
+    'DELETE FROM U&"\\0077ord"',
     "INSERT INTO {table} (text) VALUES ('new') ON CONFLICT (id) DO UPDATE SET text = 'new'",
     "INSERT INTO {table} (text) VALUES ('new') ON DUPLICATE KEY UPDATE text = 'new'",
     "REPLACE INTO {table} (id, text) VALUES (1, 'new')",

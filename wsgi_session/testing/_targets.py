@@ -62,7 +62,9 @@ OPAQUE = re.compile(r"""\b(?:CASCADE|EXECUTE|PREPARE|dblink\w*)\b|\bU&["']""", r
 ESCAPED = re.compile(r"""\bU&["']""", re.IGNORECASE)
 """What writes a name by the numbers of its characters."""
 
-_analyze = re.compile(r"\bANALY[SZ]E\b", re.IGNORECASE)
+_runs = {"explain": re.compile(r"\bANALY[SZ]E\b", re.IGNORECASE), "set": re.compile(r"\bSTATEMENT\b", re.IGNORECASE)}
+"""What a statement has in it that runs another one, by its kind."""
+
 _into = re.compile(r"\bINTO\b(?!\s+(?:TEMP|TEMPORARY)\b)", re.IGNORECASE)
 _further = re.compile(r";\s*\S")
 _no_table = re.compile(
@@ -104,7 +106,7 @@ def targets_in(text: str) -> Iterator[str]:
 def _purpose_of_quiet(statement: str, kind: str, dialect: str) -> Purpose:
     if is_several(statement, dialect):
         return Purpose.ANY
-    if kind == "explain" and _analyze.search(statement):
+    if kind in _runs and _runs[kind].search(statement):
         return Purpose.WRITE
     if kind == "select" and dialect == "postgresql" and _into.search(without_values(statement, dialect)):
         return Purpose.SCHEMA
