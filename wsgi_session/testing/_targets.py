@@ -10,8 +10,8 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..observe._excerpt import ELLIPSIS
-from ..observe._lexer import without_values
+from .._sql.excerpt import ELLIPSIS
+from .._sql.lexer import without_values
 from ..observe._shapes import HARMLESS, WRITES, shape_of
 
 if TYPE_CHECKING:
