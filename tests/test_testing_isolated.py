@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool, StaticPool
 
-from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, is_clean, orphan, request, words
+from tests.helpers import Base, Exchange, Letter, Word, add_words, all_words, answer, is_clean, orphan, request, words
 from tests.words_application import registry_on, shop, text_of
-from wsgi_session import RequestScopedSession, on_commit, session_scope
+from wsgi_session import RequestScopedSession, SessionMiddleware, on_commit, session_scope
 from wsgi_session.testing import IsolationError, isolated, isolated_session
 
 DATABASES = [
@@ -99,9 +99,9 @@ def test_direct_commit_on_an_engine_is_refused(driver: str, engine_by: Callable[
 
     with isolated() as isolation:
         all_words(isolation.session(Session))
-        with pytest.raises(IsolationError, match=r"committed outside .* at tests/test_testing_isolated.py:\d+"):
+        with pytest.raises(IsolationError, match=r"commits outside .* at tests/test_testing_isolated.py:\d+"):
             request(shop(Session, write_beside))
-        with pytest.raises(IsolationError, match="committed outside"):
+        with pytest.raises(IsolationError, match="commits outside"):
             isolation.check()
 
 
@@ -109,7 +109,7 @@ def test_direct_commit_before_the_first_session_is_an_error(engine: Engine) -> N
     """What was committed on an engine that only later turns out to be the test's is named at the end."""
     Session = registry_on(engine)
 
-    with pytest.raises(IsolationError, match="committed outside"), isolated() as isolation:
+    with pytest.raises(IsolationError, match="commits outside"), isolated() as isolation:
         with engine.begin() as connection:
             connection.execute(insert(Word).values(text="left"))
         all_words(isolation.session(Session))
@@ -129,7 +129,7 @@ def test_commits_on_other_engines_are_no_concern(new_engine: Callable[..., Engin
 
 def test_a_session_may_not_commit_its_connection(engine: Engine) -> None:
     """``session.connection().commit()`` would end the test's transaction, and is refused before it does."""
-    with pytest.raises(IsolationError, match="committed outside"), isolated() as isolation:
+    with pytest.raises(IsolationError, match="commits outside"), isolated() as isolation:
         isolation.session(registry_on(engine)).connection().commit()
 
     assert words(engine) == []
@@ -145,13 +145,13 @@ def test_an_error_that_the_application_swallows_is_raised_in_the_end(new_engine:
         with suppress(IsolationError), engine.begin() as connection:
             connection.execute(select(1))
 
-    with pytest.raises(IsolationError, match="committed outside"), isolated():
+    with pytest.raises(IsolationError, match="commits outside"), isolated():
         request(shop(Session, swallow))
 
 
 def test_an_error_on_its_way_is_given_notes(engine: Engine) -> None:
     """What the block has to complain of does not hide the error of the test."""
-    app = shop(registry_on(engine), lambda session: iter(all_words(session)))
+    app = shop(registry_on(engine), open_stream)
 
     with pytest.raises(ZeroDivisionError) as raised, isolated():
         left = Exchange(app)
@@ -211,22 +211,122 @@ def test_savepoints_of_the_application_are_its_own(engine: Engine) -> None:
         assert all_words(session) == ["kept"]
 
 
-def test_a_second_thread_is_refused(engine: Engine) -> None:
-    """One connection cannot serve two threads; the error says what can."""
-    app = shop(registry_on(engine))
-    errors = []
+def test_threads_in_turn_are_let_in(engine: Engine) -> None:
+    """Another thread may use the connection of the test, one after the other; what it commits, the test sees."""
+    Session = registry_on(engine)
+
+    with isolated() as isolation:
+        session = isolation.session(Session)
+        assert all_words(session) == []
+        in_a_thread(lambda: request(shop(Session), "POST", "/ada"))
+        assert all_words(session) == ["ada"]
+        in_a_thread(lambda: add_words(session, "bob"))
+        session.commit()
+        assert text_of(shop(Session)) == "ada,bob"
+
+    assert words(engine) == []
+
+
+def test_objects_of_the_test_show_what_another_thread_has_committed(Session: Any) -> None:
+    """The test's own objects are read anew, whichever thread has changed them."""
+
+    def shout(session: Any) -> None:
+        session.get_one(Word, 1).text = "ADA"
+
+    with isolated() as isolation:
+        session = isolation.session(Session)
+        word = Word(id=1, text="ada")
+        session.add(word)
+        session.commit()
+        assert word.text == "ada"
+        in_a_thread(lambda: request(shop(Session, shout), "POST", "/bob"))
+        assert word.text == "ADA"
+
+
+def test_a_statement_while_another_thread_sends_one_is_refused(engine: Engine) -> None:
+    """In the middle of a statement, the connection is nobody else's; the error says what can be done."""
+    Session = registry_on(engine)
+    errors: list[str] = []
+
+    def meet() -> int:
+        def ask() -> None:
+            with pytest.raises(IsolationError) as raised:
+                request(shop(Session))
+            errors.append(str(raised.value))
+
+        in_a_thread(ask)
+        return 1
+
+    with isolated() as isolation:
+        session = isolation.session(Session)
+        driver: Any = session.connection().connection.driver_connection
+        driver.create_function("meet", 0, meet)
+        assert session.scalar(text("SELECT meet()")) == 1
+        assert all_words(session) == []
+        with pytest.raises(IsolationError, match="at the same time"):
+            isolation.check()
+
+    assert "Two threads use" in errors[0]
+    assert "committing()" in errors[0]
+
+
+def test_a_connection_that_another_thread_uses_now_is_not_lent(engine: Engine) -> None:
+    """Nor may a statement be sent on a connection that was lent before."""
+    Session = registry_on(engine)
+
+    with isolated() as isolation:
+        session = isolation.session(Session)
+        lent = session.connection()
+        driver: Any = lent.connection.driver_connection
+
+        def ask() -> None:
+            with pytest.raises(IsolationError, match="at the same time"):
+                lent.execute(select(1))
+
+        driver.create_function("meet", 0, lambda: in_a_thread(ask))
+        session.execute(text("SELECT meet()"))
+        with pytest.raises(IsolationError):
+            isolation.check()
+
+
+def test_requests_of_two_threads_at_the_same_time_are_refused(Session: Any) -> None:
+    """A request that begins while one of another thread is in its transaction would be on the same connection."""
+
+    def stream(session: Any) -> Iterator[bytes]:
+        yield from (word.encode() for word in all_words(session))
 
     def ask() -> None:
-        with pytest.raises(IsolationError) as raised:
-            request(app)
-        errors.append(str(raised.value))
+        with pytest.raises(IsolationError, match=r"Two threads use .* at the same time"):
+            request(shop(Session))
 
-    with pytest.raises(IsolationError, match="A second thread"), isolated():
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
+    with isolated() as isolation:
+        session = isolation.session(Session)
+        add_words(session, "ada", "bob")
+        session.commit()
+        first = Exchange(shop(Session, stream))
+        first.step()
+        in_a_thread(ask)
+        first.read()
+        first.close()
+        with pytest.raises(IsolationError):
+            isolation.check()
 
-    assert "committing()" in errors[0]
+
+def in_a_thread(call: Callable[[], object]) -> None:
+    """Make a *call* in a thread of its own, and wait for it."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def test_isolation_level_asked_for_inside_is_refused(engine: Engine) -> None:
@@ -495,12 +595,60 @@ def test_what_a_common_table_expression_has_written_is_not_ended_for_others(post
 
 
 def test_a_response_that_is_never_closed_is_named(Session: Any) -> None:
-    """A response that is still open at the end of the block, or was dropped, fails it."""
-    app = shop(Session, lambda session: iter(all_words(session)))
+    """A response that nobody has read to its end, and that is open at the end of the block, fails it."""
+    app = shop(Session, open_stream)
 
-    with pytest.raises(IsolationError, match=r"The response of GET /left was never closed.*buffered=True"), isolated():
+    with pytest.raises(IsolationError, match="The response of GET /left was never closed, nor read"), isolated():
         left = Exchange(app, path="/left")
         left.step()
+
+
+def test_a_response_that_was_read_is_closed_as_a_server_does(Session: Any) -> None:
+    """A client that takes the whole response, and does not close it, fails no test: all servers close it."""
+    ended: list[str] = []
+    app: Any = shop(Session, open_stream)
+    app.on_request_end(lambda scope: ended.append(scope.environ["PATH_INFO"]))
+
+    with isolated():
+        first = Exchange(app, path="/first").read()
+        assert ended == ["/first"]
+        Exchange(app, path="/dropped").read().drop()
+        first.close()
+
+    assert ended == ["/first", "/dropped"]
+
+
+def test_a_response_of_the_declared_length_is_closed_as_a_server_does(Session: Any) -> None:
+    """A client may take as much as was declared and no more, as Werkzeug's does."""
+    ended: list[str] = []
+
+    def declared(environ: Any, start_response: Any) -> Iterator[bytes]:
+        all_words(environ["sqlalchemy.session"])
+        answer(start_response, "200 OK", ("Content-Length", "1"))
+        yield b"x"
+
+    app = SessionMiddleware(declared, Session)
+    app.on_request_end(lambda scope: ended.append(scope.environ["PATH_INFO"]))
+
+    with isolated() as isolation:
+        first = Exchange(app, path="/first")
+        first.step()
+        assert ended == []
+        second = Exchange(app, path="/second")
+        second.step()
+        assert ended == ["/first"]
+        isolation.check()
+        assert ended == ["/first", "/second"]
+        dropped = Exchange(app, path="/dropped")
+        dropped.step()
+        dropped.drop()
+
+
+def open_stream(session: Any) -> Iterator[bytes]:
+    """Read, and go on."""
+    all_words(session)
+    yield b"x"
+    yield b"y"
 
 
 def test_a_response_that_was_dropped_is_named(Session: Any) -> None:
@@ -591,7 +739,7 @@ def test_a_rollback_that_undoes_the_commit_of_another_is_an_error(Session: Any) 
             add_words(own, "audit")
         session.rollback()
 
-    with pytest.raises(IsolationError, match=r"POST /ada.* was rolled back.*block.* had committed"), isolated():
+    with pytest.raises(IsolationError, match=r"rollback of .*POST /ada.* has undone .*block"), isolated():
         request(shop(Session, fail), "POST", "/ada")
 
 
@@ -625,7 +773,8 @@ def test_a_session_that_is_no_registrys_is_left_alone(engine: Engine) -> None:
 def test_leaks_can_be_asked_for_at_any_time(Session: Any) -> None:
     """Each is told once."""
     with isolated() as isolation:
-        left = Exchange(shop(Session, lambda session: iter(all_words(session))), path="/left")
+        left = Exchange(shop(Session, open_stream), path="/left")
+        left.step()
         with pytest.raises(IsolationError, match="GET /left"):
             isolation.check()
         isolation.check()
@@ -667,13 +816,25 @@ def test_nothing_is_left_listening(Session: Any, engine: Engine) -> None:
     assert words(engine) == ["kept"]
 
 
-def test_a_block_of_the_test_that_is_open_is_in_the_way(Session: Any) -> None:
-    """A transaction that the test has begun by hand is its own to end."""
+def test_a_block_of_the_test_that_only_reads_is_not_in_the_way(Session: Any) -> None:
+    """A transaction that the test has begun by hand goes on, and its end undoes nothing of what was committed."""
     with isolated() as isolation:
         own = isolation.session(Session)
         with own.begin():
-            own.scalars(select(Word)).all()
-            with pytest.raises(IsolationError, match="or is a 'begin\\(\\)' block"):
-                request(shop(Session))
+            assert all_words(own) == []
+            assert text_of(shop(Session), "POST", "/ada") == "ada"
+            own.rollback()
+        assert all_words(own) == ["ada"]
+
+
+def test_a_session_that_has_written_by_hand_is_in_the_way(Session: Any) -> None:
+    """What one session has written, a session of another scope would not see in production."""
+    message = "has written. In production the session of <Scope of block"
+    with isolated() as isolation:
+        with session_scope(Session) as outer, session_scope(Session) as inner:
+            add_words(inner, "ada")
+            inner.flush()
+            with pytest.raises(IsolationError, match=message):
+                all_words(outer)
         with pytest.raises(IsolationError):
             isolation.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -51,6 +51,10 @@ class Inheritance(Generic[T]):
         """Let *member* be inherited."""
         self._added.add(member)
 
+    def __iter__(self) -> Iterator[T]:
+        """Iterate over the members of now."""
+        return iter(list(self._members()))
+
     def hold(self) -> None:
         """Hold on to the members during a fork: in the child, those of other threads would be collected."""
         while True:
@@ -66,7 +70,7 @@ class Inheritance(Generic[T]):
 
     def pass_on(self) -> None:
         """Disown what the child has inherited."""
-        for member in list(self._members()):
+        for member in self:
             self._disown(member)
         self.let_go()
 

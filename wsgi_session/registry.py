@@ -263,6 +263,12 @@ def engines_of(session_factory: Any) -> list[Engine]:
     return [bind for bind in (kw.get("bind"), *(kw.get("binds") or {}).values()) if isinstance(bind, Engine)]
 
 
+def has_sessions(engine: Engine) -> bool:
+    """Say whether a registry of this process makes sessions on *engine*, as far as its `sessionmaker` says that."""
+    factories = [registry.source.session_factory for registry in _registries]
+    return any(known.pool is engine.pool for factory in factories for known in engines_of(factory))
+
+
 def _replace_pools(registry: ScopeRegistry[Any]) -> None:
     for engine in engines_of(registry.source.session_factory):
         engines.replace_pool(engine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ..commit import CommitRule
     from ..scope import State
     from .start import Start
+
+
+on_exhausted: list[Callable[[RequestScope], object]] = []
+"""Are called with the scope of a response whose last chunk was taken, in the step that has found no more."""
 
 
 class RequestScope(BaseScope):
@@ -143,6 +147,8 @@ class RequestScope(BaseScope):
                 yield chunk
                 self.is_handing_over = False
                 token = enter(self.current)
+            for tell in on_exhausted:
+                tell(self)
             if is_generator:
                 self.body = self.chunks = None
         except BaseException as error:

@@ -73,6 +73,7 @@ class BaseScope(Scope):
         "bind",
         "environ",
         "hooks",
+        "is_complete",
         "is_untouched",
         "lost",
         "may_warn",
@@ -91,6 +92,9 @@ class BaseScope(Scope):
 
     hooks: tuple[EndHook, ...]
     """What to call at its end."""
+
+    is_complete: bool
+    """Whether the server has all of the response, and only ``close()`` is to come; not set before."""
 
     is_untouched: bool | None
     """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.

@@ -86,6 +86,7 @@ def finish(scope: BaseScope) -> None:
     A ``session.begin()`` block keeps its own, and so does a cursor that is still being read, for it would speak on a
     connection that may be another request's by then.
     """
+    scope.is_complete = True
     sessions = [session for session in scope.built() if not is_open_block(session)]
     if not sessions:
         return

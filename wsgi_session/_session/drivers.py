@@ -190,6 +190,7 @@ class SQLite(Driver):
             return
         if left.is_begun:
             driver.execute("BEGIN")  # else what follows would be committed, statement by statement
+            left.has_begun_anew = True
         elif not self._is_rolling_back(error) or not _begins_with_writes(driver):
             return
         if left.has_written:

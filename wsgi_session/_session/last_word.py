@@ -228,6 +228,12 @@ def may_have_lost(left: Traces) -> bool:
     return left.has_written or left.is_lost or left.is_awaited or (state or "").startswith(_ROLLED_BACK)
 
 
+def name_of(error: BaseException) -> str:
+    """Name a driver's *error* by its class and code, for its text may have values in it."""
+    code = code_of(error)
+    return f"{type(error).__name__}{'' if code is None else f' ({code})'}"
+
+
 def _lost(left: Traces) -> TransactionLostError:
     if left.ended_by is not None and left.error is None:
         return TransactionLostError(
@@ -240,10 +246,8 @@ def _lost(left: Traces) -> TransactionLostError:
             " Use 'session.commit()' and 'session.rollback()' alone, and 'with session.begin_nested():' around a"
             " statement that may fail."
         )
-    code = code_of(left.error)  # the text may have values in it
-    name = f"{type(left.error).__name__}{'' if code is None else f' ({code})'}"
     return TransactionLostError(
-        f"The database has rolled back the transaction with {name}, an error that was handled, so it cannot be"
-        " committed. Put a statement that may fail into 'with session.begin_nested():', so that its error undoes"
-        " nothing else, or do not handle the error."
+        f"The database has rolled back the transaction with {name_of(left.error)}, an error that was handled, so it"
+        " cannot be committed. Put a statement that may fail into 'with session.begin_nested():', so that its error"
+        " undoes nothing else, or do not handle the error."
     )

@@ -31,6 +31,9 @@ class Traces:
     error: BaseException | None = None
     """The driver's last error that says what has gone wrong."""
 
+    has_begun_anew: bool = False
+    """Whether the database has ended it, and another one was begun in its place."""
+
     has_written: bool = False
     """Whether a statement has succeeded that may have changed something."""
 
@@ -89,6 +92,20 @@ def _kept_with(connection: Any) -> dict[str, Any]:
     except AttributeError:
         return {}
     return kept
+
+
+def begun() -> Traces:
+    """Make the traces of a transaction for which BEGIN was sent."""
+    made = Traces()
+    made.is_begun = True
+    return made
+
+
+def exchange(connection: Any, others: Traces) -> Traces:
+    """Put *others* in the place of the traces on a *connection*, and return those."""
+    left = traces_of(connection)
+    connection.__dict__[_KEY] = others
+    return left
 
 
 on_own_commit: list[Callable[[Connection], object]] = []

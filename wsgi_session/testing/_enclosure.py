@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from sqlite3 import ProgrammingError
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from .._session import last_word, traces
 from ..observe._labels import label_of
+from ._savepoints import Savepoints
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.pool import Pool
+
+    from ._database import Database
+    from ._savepoints import Stay
 
 CHECK = "wsgi_session_check"
 """The execution option of what this package sends for itself."""
@@ -24,48 +28,58 @@ FIXED = ("isolation_level", "postgresql_readonly", "postgresql_deferrable")
 
 _GUARD = "wsgi_session_guard"
 
+_foreign_keys = re.compile(r"\s*PRAGMA\s+(?:\w+\.)?foreign_keys\s*[=(]\s*['\"]?(\w+)", re.IGNORECASE)
 
-@dataclass(slots=True, eq=False)
-class Stay:
-    """A transaction of a session in an enclosure, which is a savepoint there.  Lives until it ends."""
-
-    session: Session
-    transaction: SessionTransaction
-    has_committed: bool = False
-    has_written: bool = False
-    survivor: str | None = None
-    """Who has begun after it, and committed; a rollback of this one would undo that."""
+_ON = frozenset({"1", "on", "true", "yes"})
 
 
 class Enclosure:
     """A connection in a transaction that is rolled back in the end.  Lives as long as the isolated block.
 
+    It serves all engines of one database, so that what one of them commits the others see.
     Below everything lies a savepoint. If it is gone in the end, the database has ended the transaction by itself.
     """
 
-    __slots__ = ("_options", "_orphans", "_undo", "connection", "label", "stays")
+    __slots__ = (
+        "_fixed", "_options", "_orphans", "_undo", "busy", "connection", "database", "label", "savepoints", "undone_by",
+    )  # fmt: skip
 
-    def __init__(self, connection: Connection) -> None:
-        """Begin on *connection*, and close it in the end."""
+    busy: int | None
+    """The thread whose statement is being sent."""
+
+    undone_by: str | None
+    """The error with which the database has rolled back all that was written so far."""
+
+    def __init__(self, connection: Connection, database: Database) -> None:
+        """Begin on *connection*, which is in *database*, and close it in the end."""
+        self.busy = None
         self.connection = connection
+        self.database = database
         self.label = label_of(connection.engine)
-        self.stays: list[Stay] = []
+        self.savepoints = Savepoints(connection)
+        self.undone_by = None
         with ExitStack() as undo:
             undo.enter_context(connection)
             connection.begin()
             undo.callback(connection.rollback)
             _begin_on_sqlite(connection, undo)
             connection.dialect.do_savepoint(connection, _GUARD)
+            self._fixed: dict[Pool, dict[str, object]] = {}
             self._options = dict(connection.engine.get_execution_options())
             self._orphans = self._find_orphans()
             self._undo = undo.pop_all()
+        self.admit(connection.engine)
+
+    def admit(self, engine: Engine) -> None:
+        """Let the sessions on *engine* in, and on all that have its pool and the same of the `FIXED` options."""
+        self._fixed[engine.pool] = _fixed_options(engine)
 
     def why_not(self, engine: Engine) -> str | None:
-        """Say why the sessions on *engine*, which has the same pool, cannot be let in; None if they can."""
-        options = engine.get_execution_options()
+        """Say why the sessions on *engine*, one with whose pool was admitted, cannot be let in; None if they can."""
+        admitted, wanted = self._fixed[engine.pool], _fixed_options(engine)
         for name in FIXED:
-            if options.get(name) != self._options.get(name):
-                return f"{name}={options.get(name)!r}, and the first one had {self._options.get(name)!r}"
+            if wanted[name] != admitted[name]:
+                return f"{name}={wanted[name]!r}, and the first one had {admitted[name]!r}"
         return None
 
     def adapt(self, engine: Engine) -> None:
@@ -77,36 +91,32 @@ class Enclosure:
             self.connection.execution_options(**changed)
             self._options = wanted
 
-    def commit(self, session: Session, name: str) -> None:
-        """Note that *session*, called *name*, has committed what it has done here."""
-        for number, stay in enumerate(self.stays):
-            if stay.session is session:
-                stay.has_committed = True
-                for older in self.stays[: number if stay.has_written else 0]:
-                    older.survivor = name
+    def note_error(self, error: BaseException) -> None:
+        """Note an *error* of the driver's; where the database has rolled back everything with it, begin anew."""
+        left = traces.look_at(self.connection.connection) if traces.is_usable(self.connection) else None
+        if left is not None and (left.has_begun_anew or (left.is_lost and left.error is error)):
+            left.has_begun_anew = False
+            self.undone_by = self.undone_by or last_word.name_of(error)
+            self.connection.dialect.do_savepoint(self.connection, _GUARD)
+            self.savepoints.begin_anew()
 
-    def leave(self, transaction: SessionTransaction) -> str | None:
-        """Note that *transaction* has ended.
+    def why_ignored(self, statement: str) -> str | None:
+        """Say why the database would ignore a *statement* in a transaction, without a word; None if it does not."""
+        pragma = _foreign_keys.match(statement) if self.connection.dialect.name == "sqlite" else None
+        if pragma is None or (pragma[1].lower() in _ON) == bool(self.database.terms["foreign_keys"]):
+            return None
+        return (
+            f"{pragma[0]!r} does nothing within a transaction, and all of the test is in one. Have each connection send"
+            " it, in a listener to the event 'connect' of the engine."
+        )
 
-        Returns:
-            Who had committed in it, if it was rolled back.
-        """
-        found = [stay for stay in self.stays if stay.transaction is transaction]
-        self.stays = [stay for stay in self.stays if stay.transaction is not transaction]
-        return next((stay.survivor for stay in found if not stay.has_committed), None)
-
-    def begin(self) -> None:
-        """Forget the traces of those who were here before: a session begins."""
-        left = self.connection.connection
-        traces.forget(left)
-        traces.traces_of(left).is_begun = True
-
-    def have_last_word(self) -> None:
-        """Do as a COMMIT would that is none here, where the database has ended the transaction.
+    def have_last_word(self, stay: Stay) -> None:
+        """Do as the COMMIT of *stay* would that is none here, where the database has ended the transaction.
 
         Raises:
             TransactionLostError: As COMMIT raises it.
         """
+        self.savepoints.use(stay)
         word, savepoint = last_word.of(self.connection.dialect), self.connection.get_nested_transaction()
         if word is not None and word.comes_to_nothing(self.connection) and savepoint is not None:
             name = savepoint._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -139,12 +149,21 @@ class Enclosure:
                 return self._lost() or self._ended()
             except InvalidRequestError:  # also what SQLAlchemy says when a COMMIT was refused
                 return self._lost()
-        return None
+        return self._undone()
 
     def _lost(self) -> str | None:
         if self.connection.invalidated:
             return f"The connection to {self.label} was lost, and all that the test has written with it."
         return None
+
+    def _undone(self) -> str | None:
+        if self.undone_by is None:
+            return None
+        return (
+            f"The database has rolled back all that the test had written on {self.label}, with {self.undone_by}: a"
+            " deadlock, 'OR ROLLBACK' and 'RAISE(ROLLBACK)' end the whole transaction, which in production is that of"
+            " one session, and here that of the test. Use 'committing()' for such a test."
+        )
 
     def _ended(self) -> str:
         return (
@@ -162,6 +181,11 @@ class Enclosure:
 
     def _ask(self, question: str) -> Any:
         return self.connection.exec_driver_sql(question, execution_options={CHECK: True}).all()
+
+
+def _fixed_options(engine: Engine) -> dict[str, object]:
+    options = engine.get_execution_options()
+    return {name: options.get(name) for name in FIXED}
 
 
 def _begin_on_sqlite(connection: Connection, undo: ExitStack) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
@@ -12,21 +13,23 @@ from sqlalchemy.orm import Session
 from .._scope.membership import scope_of_session
 from .._session import changes, engines, lazy
 from .._session.transaction import release, why_not_release
-from ..observe._callers import Callers
 from ..observe._labels import label_of
 from ..observe._shapes import HARMLESS, shape_of
-from ._enclosure import CHECK, FIXED, Enclosure, Stay
-from ._isolation import Isolation, is_of_root, name_of
+from ._database import database_of
+from ._enclosure import CHECK, FIXED, Enclosure
+from ._isolation import Isolation, capitalized, is_of_root, name_of
 from ._leaks import never_closed
+from ._strangers import REMEDY, Strangers
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.orm import SessionTransaction
     from sqlalchemy.pool import Pool
 
+    from ._savepoints import Stay
+
 _SHADOWS = {"join_transaction_mode": "create_savepoint", "twophase": False}
 """What is otherwise for a session in an isolated block."""
-
-_REMEDY = "Use 'committing()' for such a test."
 
 
 class isolated(Isolation):  # noqa: N801
@@ -60,9 +63,8 @@ class isolated(Isolation):  # noqa: N801
     def __init__(self) -> None:
         """Prepare a block."""
         super().__init__()
-        self._callers = Callers()
         self._enclosures: dict[Pool, Enclosure] = {}
-        self._foreign: list[tuple[Engine, str]] = []
+        self._strangers = Strangers(self._enclosures, self._problems)
         self._shadowed: list[tuple[Session, dict[str, Any]]] = []
 
     def _listeners(self) -> list[tuple[Any, str, Any]]:
@@ -70,8 +72,12 @@ class isolated(Isolation):  # noqa: N801
             (Session, "after_commit", self._after_commit),
             (Session, "after_transaction_end", self._after_transaction_end),
             (Session, "before_commit", self._before_commit),
+            (Engine, "after_cursor_execute", self._after_execute),
             (Engine, "before_cursor_execute", self._before_execute),
             (Engine, "commit", self._on_commit),
+            (Engine, "handle_error", self._on_error),
+            (Engine, "release_savepoint", self._on_release),
+            (Engine, "rollback_savepoint", self._on_rollback),
             (Engine, "set_connection_execution_options", self._on_options),
         ]
 
@@ -80,9 +86,7 @@ class isolated(Isolation):  # noqa: N801
             attributes = lazy.attributes_of(session)
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
-        for engine, problem in self._foreign:
-            if self._is_known(engine):
-                self._problems.note(problem)
+        self._strangers.tell()
 
     def _on_build(self, session: Session) -> None:
         """Have *session* find the connection of the block where it would find an engine."""
@@ -99,41 +103,55 @@ class isolated(Isolation):  # noqa: N801
         bind = type(session).get_bind(session, *args, **kw) if own is None else own(*args, **kw)
         if not isinstance(bind, Engine):
             return bind
-        self._refuse_threads(bind)
         enclosure = self._enclosure_of(bind)
-        if all(stay.session is not session for stay in enclosure.stays):
+        self._refuse_other_threads(enclosure)
+        stay = enclosure.savepoints.stay_of(session)
+        if stay is None:
             self._make_way(enclosure, session)
+        else:
+            enclosure.savepoints.use(stay, is_lent=not args and "clause" not in kw)
         return enclosure.connection
 
-    def _refuse_threads(self, engine: Engine) -> None:
-        if self._is_other_thread():
-            self._problems.refuse(
-                f"A second thread uses {label_of(engine)}, and one connection cannot serve two threads. {_REMEDY}"
-            )
+    def _refuse_other_threads(self, enclosure: Enclosure) -> None:
+        if enclosure.busy not in (None, threading.get_ident()):
+            self._problems.refuse(_why_not_at_once(enclosure))
 
     def _enclosure_of(self, engine: Engine) -> Enclosure:
         enclosure = self._enclosures.get(engine.pool)
         if enclosure is None:
             enclosure = self._enclosures[engine.pool] = self._enclose(engine)
         elif reason := enclosure.why_not(engine):
-            self._problems.refuse(
-                f"The sessions of one test share the connection of {enclosure.label};"
-                f" one of them wants {reason}. {_REMEDY}"
-            )
+            self._refuse_to_join(enclosure, engine, reason)
         enclosure.adapt(engine)
         return enclosure
 
     def _enclose(self, engine: Engine) -> Enclosure:
+        """Begin on the database of *engine*, or join the sessions of another engine there."""
         connection = engine.connect()
         self._leaks.disregard(connection.connection.dbapi_connection)
         if engines.is_autocommit(connection):
             connection.close()
-            self._problems.refuse(
-                f"{label_of(engine)} commits each statement by itself, which nothing can undo. {_REMEDY}"
-            )
-        enclosure = Enclosure(connection)
+            self._problems.refuse(f"{label_of(engine)} commits each statement by itself: nothing can undo it. {REMEDY}")
+        database = database_of(connection)
+        for enclosure in self._enclosures.values():
+            if enclosure.database.kind == database.kind and None in (enclosure.database.identity, database.identity):
+                connection.close()
+                self._refuse_to_join(enclosure, engine, "a database of its own, or the same one: nobody can tell")
+            if enclosure.database.identity == database.identity:
+                connection.close()
+                if reason := enclosure.database.why_not_join(database):
+                    self._refuse_to_join(enclosure, engine, reason)
+                enclosure.admit(engine)
+                return enclosure
+        enclosure = Enclosure(connection, database)
         self._stack.callback(self._end, enclosure)
         return enclosure
+
+    def _refuse_to_join(self, enclosure: Enclosure, engine: Engine, reason: str) -> NoReturn:
+        self._problems.refuse(
+            f"The sessions of one test share the connection of {enclosure.label}; on {label_of(engine)} one"
+            f" of them wants {reason}. {REMEDY}"
+        )
 
     def _end(self, enclosure: Enclosure) -> None:
         if gone := enclosure.end():
@@ -144,10 +162,16 @@ class isolated(Isolation):  # noqa: N801
         scope = scope_of_session(session)
         if scope is not None:
             self._refuse_changes(session)
-        for stay in reversed(list(enclosure.stays)):
-            if not stay.has_written and why_not_release(stay.session) is None:
-                release(stay.session)
-            elif not _is_around(scope_of_session(stay.session), scope):
+        for stay in reversed(enclosure.savepoints.stays):
+            other = scope_of_session(stay.session)
+            is_around = _is_around(other, scope)
+            if other is not None and not is_around and stay.thread != threading.get_ident():
+                if not self._leaks.has_ended(other):
+                    self._problems.refuse(_why_not_at_once(enclosure))
+            elif not enclosure.savepoints.has_written(stay):
+                if why_not_release(stay.session) is None:
+                    release(stay.session)
+            elif not is_around:
                 self._problems.refuse(_why_in_the_way(stay.session, session))
 
     def _refuse_changes(self, session: Session) -> None:
@@ -155,80 +179,118 @@ class isolated(Isolation):  # noqa: N801
         for own in self.sessions:
             if lost := changes.of(own):
                 self._problems.refuse(
-                    f"{name_of(own)} has changes that are not committed ({lost}),"
-                    f" which {name_of(session)} would not see in production. Commit or roll back before."
+                    f"{capitalized(name_of(own))} has changes that are not committed ({lost}). In production"
+                    f" {name_of(session)} would not see them: commit or roll back before."
                 )
 
     def _after_begin(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         super()._after_begin(session, transaction, connection)
-        enclosure = self._enclosure_around(connection)
-        if enclosure is not None and transaction.parent is None:
-            enclosure.stays.append(Stay(session, transaction))
-            enclosure.begin()
+        if enclosure := self._enclosure_around(connection):
+            enclosure.savepoints.add(session, transaction, name_of(session))
 
     def _before_commit(self, session: Session) -> None:
         """Do what the COMMIT would do that is none here: have the last word, and check the deferred constraints."""
         if not is_of_root(session):
             return
         session.flush()
-        for enclosure in self._enclosures.values():
-            if any(stay.session is session for stay in enclosure.stays):
-                enclosure.have_last_word()
-                enclosure.check_constraints()
+        for enclosure, stay in self._stays_of(session):
+            if stay.undone_by is not None:
+                self._problems.refuse(_why_undone(stay))
+            enclosure.have_last_word(stay)
+            enclosure.check_constraints()
 
     def _after_commit(self, session: Session) -> None:
         if not is_of_root(session):
             return
-        for enclosure in self._enclosures.values():
-            enclosure.commit(session, name_of(session))
+        for _, stay in self._stays_of(session):
+            stay.has_committed = True
         self._refresh_own(session)
 
     def _after_transaction_end(self, session: Session, transaction: SessionTransaction) -> None:
-        if transaction.parent is not None:
-            return
-        for enclosure in self._enclosures.values():
-            if survivor := enclosure.leave(transaction):
-                self._problems.note(
-                    f"A rollback has undone what was committed within its transaction. {name_of(session)} was rolled"
-                    f" back; {survivor} had committed, and in production that stays. {_REMEDY}"
-                )
+        if transaction.parent is None:
+            for enclosure, _ in self._stays_of(session):
+                enclosure.savepoints.leave(transaction)
+
+    def _on_release(self, connection: Connection, name: str, _context: object) -> None:
+        if enclosure := self._enclosure_around(connection):
+            enclosure.savepoints.before_release(name)
+
+    def _on_rollback(self, connection: Connection, name: str, _context: object) -> None:
+        if enclosure := self._enclosure_around(connection):
+            for stay in enclosure.savepoints.before_rollback(name):
+                self._problems.note(_why_undone(stay))
 
     def _before_execute(
+        self, connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool
+    ) -> None:
+        if context.execution_options.get(CHECK):
+            return
+        enclosure = self._enclosure_around(connection)
+        if enclosure is None:
+            self._strangers.on_execute(connection, statement, _is_harmless(connection, statement))
+            return
+        self._refuse_other_threads(enclosure)
+        if ignored := enclosure.why_ignored(statement):
+            self._problems.refuse(ignored)
+        enclosure.busy = threading.get_ident()
+
+    def _after_execute(
         self, connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool
     ) -> None:
         enclosure = self._enclosure_around(connection)
         if enclosure is None or context.execution_options.get(CHECK):
             return
-        if shape_of(statement, connection.dialect.name).kind not in HARMLESS:
-            for stay in enclosure.stays:
-                stay.has_written = True
+        enclosure.busy = None
+        if not _is_harmless(connection, statement):
+            enclosure.savepoints.note_write()
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        enclosure = None if context.connection is None else self._enclosure_around(context.connection)
+        if enclosure is not None:
+            enclosure.busy = None
+            enclosure.note_error(context.original_exception)
 
     def _on_commit(self, connection: Connection) -> None:
-        """Refuse a COMMIT that would be real."""
-        line = self._callers.line()
-        problem = (
-            f"A connection to {label_of(connection.engine)} was committed outside of the test's transaction"
-            f"{f' at {line}' if line else ''}; nothing can undo that. Use the session of a registry there."
-            f" {_REMEDY}"
-        )
-        if self._enclosure_around(connection) is not None or self._is_known(connection.engine):
-            self._problems.refuse(problem)
-        self._foreign.append((connection.engine, problem))
+        self._strangers.on_commit(connection)
 
     def _on_options(self, connection: Connection, options: dict[str, Any]) -> None:
         fixed = [name for name in FIXED if name in options]
         if fixed and self._enclosure_around(connection) is not None:
             self._problems.refuse(
                 f"{fixed[0]}={options[fixed[0]]!r} was asked for in the test's transaction, which has begun long ago."
-                f" Give it to the engine, for all of the test. {_REMEDY}"
+                f" Give it to the engine, for all of the test. {REMEDY}"
             )
 
     def _enclosure_around(self, connection: Connection) -> Enclosure | None:
         enclosure = self._enclosures.get(connection.engine.pool)
         return enclosure if enclosure is not None and enclosure.connection is connection else None
 
-    def _is_known(self, engine: Engine) -> bool:
-        return engine.pool in self._enclosures
+    def _stays_of(self, session: Session) -> list[tuple[Enclosure, Stay]]:
+        """List the transactions of *session* on all databases."""
+        found = [(one, one.savepoints.stay_of(session)) for one in dict.fromkeys(self._enclosures.values())]
+        return [(enclosure, stay) for enclosure, stay in found if stay is not None]
+
+    def _may_refresh_own(self) -> bool:
+        """Say that the threads of the block take turns."""
+        return True
+
+
+def _is_harmless(connection: Connection, statement: str) -> bool:
+    return shape_of(statement, connection.dialect.name).kind in HARMLESS
+
+
+def _why_not_at_once(enclosure: Enclosure) -> str:
+    return (
+        f"Two threads use {enclosure.label} at the same time, and in the test they share one connection. One after the"
+        f" other they may, as the threads of async views do. {REMEDY}"
+    )
+
+
+def _why_undone(stay: Stay) -> str:
+    return (
+        f"A rollback of {stay.undone_by} has undone what was written by {stay.name}, for it had begun to write before"
+        f" on the same connection. In production that stays. {REMEDY}"
+    )
 
 
 def _why_in_the_way(session: Session, other: Session) -> str:
@@ -236,8 +298,8 @@ def _why_in_the_way(session: Session, other: Session) -> str:
     if scope is not None and scope.environ is not None:
         return never_closed(scope)
     return (
-        f"{name_of(session)} is in a transaction that has written, or is a 'begin()' block. {name_of(other)} would not"
-        " see in production what it has done: commit or roll back before."
+        f"{capitalized(name_of(session))} is in a transaction that has written. In production {name_of(other)} would"
+        " not see what it has done: commit or roll back before."
     )
 
 

@@ -130,8 +130,9 @@ class Isolation(ABC):
         for leak in self._leaks.leaks():
             self._problems.note(leak)
 
-    def _is_other_thread(self) -> bool:
-        return threading.get_ident() != self._thread
+    def _may_refresh_own(self) -> bool:
+        """Say whether this thread may touch the test's own sessions."""
+        return threading.get_ident() == self._thread
 
     def _follow(self, followers: list[Any], tell: Any) -> None:
         followers.append(tell)
@@ -148,7 +149,7 @@ class Isolation(ABC):
 
     def _refresh_own(self, other: Session) -> None:
         """Have the test's own sessions read anew what *other* may have changed."""
-        if self._is_other_thread():
+        if not self._may_refresh_own():
             return
         for session in self.sessions:
             if session is not other and not changes.of(session):
@@ -163,7 +164,12 @@ def is_of_root(session: Session) -> bool:
 def name_of(session: Session) -> str:
     """Say whose *session* is."""
     scope = scope_of_session(session)
-    return "A session of the test's" if scope is None else f"The session of {scope!r}"
+    return "a session of the test's" if scope is None else f"the session of {scope!r}"
+
+
+def capitalized(name: str) -> str:
+    """Begin a sentence with *name*."""
+    return name[0].upper() + name[1:]
 
 
 def isolated_session() -> Session:

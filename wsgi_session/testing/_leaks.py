@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from .. import _wsgi
+from .._response.request import on_exhausted
 from .._scope.membership import scope_of_session
 from ..current import current_environ
 from ..errors import NoScopeError
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from .._response.request import RequestScope
     from .._scope.base import BaseScope
+
+_SECONDS = 5.0
+"""How long a server may take to close a response whose last byte its client has."""
 
 
 class LeakWatch:
@@ -30,23 +37,26 @@ class LeakWatch:
         """Note nothing yet."""
         self._callers = Callers()
         self._out: dict[int, str] = {}
-        self._scopes: list[BaseScope] = []
+        self._scopes: list[tuple[Any, int]] = []
 
     def start(self) -> None:
-        """Follow every pool."""
+        """Follow every pool, and every response that is taken in steps."""
+        on_exhausted.append(_close)
         event.listen(Pool, "checkout", self._on_checkout)
         event.listen(Pool, "checkin", self._on_checkin)
 
     def stop(self) -> None:
         """Follow them no longer."""
+        on_exhausted.remove(_close)
         event.remove(Pool, "checkout", self._on_checkout)
         event.remove(Pool, "checkin", self._on_checkin)
 
     def add(self, session: Session) -> None:
-        """Note the scope of *session*."""
+        """Note the scope of *session*, and do for those before it what a server has done by now."""
+        self._close_complete()
         scope = scope_of_session(session)
-        if scope is not None and scope not in self._scopes:
-            self._scopes.append(scope)
+        if scope is not None and all(scope is not one for one, _ in self._scopes):
+            self._scopes.append((scope, threading.get_ident()))
 
     def disregard(self, connection: Any) -> None:
         """Do not take the driver's *connection* for a leak."""
@@ -54,10 +64,27 @@ class LeakWatch:
 
     def leaks(self) -> Iterator[str]:
         """Say what is open, or was dropped without having been closed."""
-        for scope in self._scopes:
-            if scope.is_dropped or not scope.is_ended:
+        self._close_complete()
+        for scope, thread in self._scopes:
+            if thread != threading.get_ident():
+                self.has_ended(scope)
+            if not scope.is_ended or (scope.is_dropped and not _is_complete(scope)):
                 yield never_closed(scope)
         yield from self._out.values()
+
+    def has_ended(self, scope: BaseScope) -> bool:
+        """Say whether *scope*, which is another thread's, has ended; where its client has all, that is waited for."""
+        until = time.monotonic() + _SECONDS
+        while _is_complete(scope) and not scope.is_ended and time.monotonic() < until:
+            time.sleep(0.001)
+        return scope.is_ended
+
+    def _close_complete(self) -> None:
+        """Close the responses of this thread of which all was sent."""
+        for scope, thread in self._scopes:
+            if thread == threading.get_ident() and _is_complete(scope) and not scope.is_ended:
+                _close(scope)
+                scope.close()
 
     def _on_checkout(self, connection: Any, _record: object, _proxy: object) -> None:
         line = self._callers.line()
@@ -73,10 +100,19 @@ def never_closed(scope: BaseScope) -> str:
     if scope.environ is None:
         return f"A session_scope() block is still open: {scope!r}."
     return (
-        f"The response of {_wsgi.method_and_path(scope.environ)} was never closed:"
-        " call its 'close()', as a server does. Flask's and Werkzeug's test client"
-        " does so only with 'buffered=True', or as 'with client.get(...)'."
+        f"The response of {_wsgi.method_and_path(scope.environ)} was never closed, nor read to its end. Read all of it"
+        " ('response.data', 'response.streaming_content'), or call its 'close()', as a server does."
     )
+
+
+def _close(scope: RequestScope) -> None:
+    """Have a response closed when its step ends, as a server does that has sent it, and many test clients do not."""
+    scope.is_closing = True
+
+
+def _is_complete(scope: BaseScope) -> bool:
+    """Say whether all that was declared of a response was sent."""
+    return getattr(scope, "is_complete", False)
 
 
 def _who() -> str:

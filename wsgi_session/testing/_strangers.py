@@ -1,0 +1,92 @@
+"""The strangers: connections beside the test's transaction, whose commits are real."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._session import engines, texts
+from ..observe._callers import Callers
+from ..observe._labels import label_of
+from ..registry import has_sessions
+from ._database import database_of
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.pool import Pool
+
+    from ._enclosure import Enclosure
+    from ._problems import Problems
+
+REMEDY = "Use 'committing()' for such a test."
+
+_DML = frozenset({"delete", "insert", "replace", "update"})
+"""Before which Python's SQLite driver begins by itself."""
+
+
+class Strangers:
+    """What was committed beside the test's transaction.  Lives as long as the isolated block.
+
+    It is refused where the engine is a registry's, or one on whose database sessions of the block are; where that only
+    turns out later, it is told in the end.
+    """
+
+    __slots__ = ("_callers", "_enclosures", "_met", "_problems")
+
+    def __init__(self, enclosures: dict[Pool, Enclosure], problems: Problems) -> None:
+        """Tell *problems* of what does not go through *enclosures*."""
+        self._callers = Callers()
+        self._enclosures = enclosures
+        self._met: list[tuple[Engine, Hashable, str]] = []
+        self._problems = problems
+
+    def on_commit(self, connection: Connection) -> None:
+        """Refuse a COMMIT; where each statement commits by itself, each is asked about."""
+        if not engines.is_autocommit(connection):
+            self._meet(connection, "A connection")
+
+    def on_execute(self, connection: Connection, statement: str, is_harmless: bool) -> None:
+        """Refuse a statement that commits, itself or what was written before it."""
+        if texts.is_commit(statement) or (not is_harmless and _commits_at_once(connection, statement)):
+            self._meet(connection, "A statement that commits by itself")
+
+    def tell(self) -> None:
+        """Note what has turned out to concern the test."""
+        for engine, identity, problem in self._met:
+            if engine.pool in self._enclosures or self._is_of_the_test(identity):
+                self._problems.note(problem)
+
+    def _meet(self, connection: Connection, what: str) -> None:
+        engine, line = connection.engine, self._callers.line()
+        identity = _identity_of(connection)
+        problem = (
+            f"{what} on {label_of(engine)} commits outside of the test's transaction"
+            f"{f' at {line}' if line else ''}; nothing can undo that. Send it through the session of a registry"
+            f" ('session.execute(...)', 'session.connection()'). {REMEDY}"
+        )
+        if engine.pool in self._enclosures or has_sessions(engine) or self._is_of_the_test(identity):
+            if all(one.connection is not connection for one in self._enclosures.values()):
+                connection.dialect.do_rollback(connection.connection)
+            self._problems.refuse(problem)
+        self._met.append((engine, identity, problem))
+
+    def _is_of_the_test(self, identity: Hashable) -> bool:
+        return identity is not None and any(one.database.identity == identity for one in self._enclosures.values())
+
+
+def _identity_of(connection: Connection) -> Hashable:
+    try:
+        return database_of(connection).identity
+    except Exception:  # of the driver: its transaction has failed, and so its COMMIT is none
+        return None
+
+
+def _commits_at_once(connection: Connection, statement: str) -> bool:
+    """Say whether what is sent on *connection*, and writes, is committed without a COMMIT."""
+    driver: Any = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite" and not driver.in_transaction:
+        return driver.isolation_level is None or texts.word_of(statement) not in _DML
+    if connection.dialect.name in ("mariadb", "mysql") and texts.commits_on_mysql(statement):
+        return True
+    return engines.is_autocommit(connection)
