@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -227,3 +228,55 @@ def test_webtest_is_asked_for(project: pytest.Pytester, monkeypatch: pytest.Monk
 
     result.assert_outcomes(errors=1)
     says(result, r"pip install 'wsgi-session\[testing\]'")
+
+
+OUR_FRAME = r".*wsgi_session/(\w+/)*\w+\.py:\d+: "
+
+
+def test_a_session_in_no_request_names_the_fixture(project: pytest.Pytester) -> None:
+    """The error says which fixture to ask for, by its public name, and shows the line of the test alone."""
+    result = run(project, "from shop import Shop\n\ndef test_it(wsgi_client):\n    Shop.execute(None)")
+
+    result.assert_outcomes(failed=1)
+    says(result, r"wsgi_session\.errors\.NoScopeError: .*ask for the fixture 'wsgi_session'")
+    result.stdout.no_re_match_line(OUR_FRAME)
+
+
+FAILING = """
+    from shop import Customer
+
+    def test_it(wsgi_client, wsgi_session, wsgi_statements):
+        wsgi_session.add(Customer(name="ada"))
+        CALL
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("wsgi_client.get('/orders')", r"wsgi_session\.testing\.IsolationError: A session of the test's has changes"),
+        ("with wsgi_statements(at_most=0): wsgi_session.flush()", r"wsgi_session\.testing\.StatementBudgetError"),
+    ],
+)
+def test_a_failure_shows_no_frames_of_the_package(project: pytest.Pytester, call: str, error: str) -> None:
+    """What a reader of a failure sees is their own, unless they ask for all of it."""
+    test = FAILING.replace("CALL", call)
+
+    result = run(project, test)
+    result.assert_outcomes(failed=1)
+    says(result, error)
+    result.stdout.no_re_match_line(OUR_FRAME)
+
+    whole = run(project, test, "--full-trace")
+    assert any(re.match(OUR_FRAME, line) for line in whole.outlines)
+
+
+def test_the_words_of_an_uncommitted_change(project: pytest.Pytester) -> None:
+    """The sentence reads as one."""
+    result = run(project, FAILING.replace("CALL", "wsgi_client.get('/orders')"))
+
+    says(
+        result,
+        r"A session of the test's has changes that are not committed \(1 new Customer\)\. In production"
+        r" the session of <Scope of GET /orders, open> would not see them: commit or roll back before\.",
+    )

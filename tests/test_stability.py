@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from wsgi_session import WSGISessionError, testing
 
 from . import public_names
 
@@ -85,3 +88,15 @@ def test_what_security_promises_has_tests() -> None:
 
     assert sum(target.startswith("tests/") for target in targets) >= 6
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def _subclasses(base: type) -> list[type]:
+    return [one for child in base.__subclasses__() for one in (child, *_subclasses(child))]
+
+
+def test_errors_are_shown_by_their_public_names() -> None:
+    """What a traceback calls an error can be imported, and caught."""
+    assert testing.IsolationError in _subclasses(WSGISessionError)
+    for error in _subclasses(WSGISessionError):
+        assert "._" not in error.__module__
+        assert getattr(importlib.import_module(error.__module__), error.__name__) is error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from .testing import Isolation, IsolationError, StatementBudget, committing, isolated, registry_of
 from .testing._committing import TEST_AS_A_WORD
+from .testing._django import sent_through
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -48,6 +50,16 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     finally:
         if _isolation in item.stash:
             _check(item.stash[_isolation], error)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Show a failure without the frames of this package; pytest's ``--full-trace`` shows them."""
+    if call.excinfo is not None:
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] == __package__:
+                vars(module)["__tracebackhide__"] = True
+    return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +108,17 @@ def wsgi_client(
     except ImportError:
         pytest.fail("The fixture 'wsgi_client' needs WebTest: pip install 'wsgi-session[testing]'.", pytrace=False)
     return TestApp(wsgi_app)
+
+
+@pytest.fixture
+def wsgi_django(
+    wsgi_app: WSGIApplication,
+    wsgi_isolation: Isolation,  # noqa: ARG001
+    wsgi_registry: scoped_session[Any],
+) -> Iterator[None]:
+    """Send Django's own test client and live server through `wsgi_app`: by themselves they go past it."""
+    with sent_through(wsgi_app, wsgi_registry):
+        yield
 
 
 @pytest.fixture

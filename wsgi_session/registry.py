@@ -215,8 +215,8 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     raise NoScopeError(
         f"This request has not passed the SessionMiddleware: its environ has no {adopted.keys[0]!r}. A test client that"
         " is made from the framework's application goes past a middleware that is around it: in Flask assign"
-        " 'app.wsgi_app = SessionMiddleware(app.wsgi_app, Session)', in Django test through a WSGI client (WebTest) or"
-        " wrap what 'get_wsgi_application()' returns where the test's server finds it (WSGI_APPLICATION)."
+        " 'app.wsgi_app = SessionMiddleware(app.wsgi_app, Session)'; in Django wrap what 'get_wsgi_application()'"
+        " returns, and in a test ask for the fixture 'wsgi_django', or use 'wsgi_client'."
     )
 
 

@@ -450,7 +450,7 @@ def a_lock_of_the_users(session: Any) -> None:
     """A deadlock of ``GET_LOCK()`` has the code of one in the tables, and rolls nothing back."""
     add_words(session, "kept")
     session.flush()
-    engine = session.get_bind()
+    engine = engine_of(session)
     with beside(engine).connect() as other:
         session.execute(text("SELECT GET_LOCK('wsgi_session_a', 10)"))
         other.execute(text("SELECT GET_LOCK('wsgi_session_b', 10)"))
@@ -927,23 +927,93 @@ def test_a_status_that_is_older_than_the_write(engine: Engine) -> None:
 
 # In tests
 
-IN_TESTS = [one for one in WAYS if one.values[1] in BY_TEXT or one.values[1] is or_rollback_and_a_second_half]
+OF_THE_LEVEL = [a_serialization_failure, a_snapshot_that_is_too_old]
+"""Ways that ask for a transaction of another kind, which a test's has to be from its beginning."""
+
+ROLLING_BACK = [*OF_MARIADB, *OF_SQLITE]
+"""Ways by which the database rolls back the test's transaction, too."""
+
+IN_TESTS = [one for one in WAYS if one.values[1] not in (*OF_THE_LEVEL, rollback_as_text)]
 
 
 @pytest.mark.parametrize(("driver", "way"), IN_TESTS)
-@pytest.mark.parametrize("commits", [a_rule, the_view, a_block], ids=lambda commits: commits.__name__)
+@pytest.mark.parametrize("commits", COMMITTERS, ids=lambda commits: commits.__name__)
 def test_a_test_sees_what_production_does(way: Way, commits: Any, engine: Engine) -> None:
-    """In an isolated block, the one who commits is told the same."""
+    """In an isolated block, the one who commits is told the same, and the next request is as in production."""
     Session = RequestScopedSession(sessionmaker(engine))
     told: list[str] = []
 
-    with suppress(IsolationError), isolated() as isolation, pytest.raises(TransactionLostError) as raised:
-        isolation.session(Session).scalars(select(Word.text)).all()
-        commits(Session, way, told)
+    with complaining_of(way, engine), isolated() as isolation:
+        own = isolation.session(Session)
+        add_words(own, "of the test")
+        own.commit()
+        if way is a_trigger_that_rolls_back:
+            way(own)
+            own.rollback()
+        with pytest.raises(TransactionLostError) as raised:
+            commits(Session, way, told)
+        with session_scope(Session) as session:
+            add_words(session, "next")
+        assert "next" in own.scalars(select(Word.text)).all()
+        assert "before" not in own.scalars(select(Word.text)).all()
 
     assert SECRET not in str(raised.value)
     assert told == []
     assert set(words(engine)) == {"there", "there too"}
+    assert_well(engine)
+
+
+@with_every_driver
+def test_a_test_that_is_ended_by_text_is_told(engine: Engine) -> None:
+    """ROLLBACK as text ends the test's own transaction; who commits is told as in production."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    def work() -> None:
+        with pytest.raises(TransactionLostError):
+            a_block(Session, rollback_as_text, [])
+
+    with pytest.raises(IsolationError, match="was ended by the database itself"), isolated():
+        work()
+
+    assert set(words(engine)) == {"there", "there too"}
+
+
+@contextmanager
+def complaining_of(way: Way, engine: Engine) -> Iterator[None]:
+    """See that a test is told where its own rows are gone with those of the request."""
+    if way in ROLLING_BACK and engine.dialect.name != "postgresql":
+        with pytest.raises(IsolationError, match="has rolled back all that the test had written"):
+            yield
+    else:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("driver", "way"),
+    [
+        pytest.param(driver, way, marks=marks, id=f"{driver}-{way.__name__}")
+        for driver, marks, _ in DRIVERS
+        for way in HARMLESS[driver.partition("+")[0].partition(" ")[0]]
+        if way not in (a_commit_as_text, a_refused_table)
+    ],
+)
+def test_a_test_sees_where_production_loses_nothing(way: Way, driver: str, engine: Engine) -> None:
+    """In an isolated block, too, the request is a success, and what was written is there for the next."""
+    Session = RequestScopedSession(sessionmaker(engine))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        way(environ[KEY])
+        answer(start_response)
+        return [b"saved"]
+
+    with isolated() as isolation:
+        assert request(SessionMiddleware(app, Session, commit=on_unsafe_success), "POST").body == b"saved"
+        kept = isolation.session(Session).scalars(select(Word.text)).all()
+
+    assert ("kept" in kept) == ('"kept"' in inspect.getsource(way))
+    assert "gone" not in kept
+    assert set(words(engine)) == {"there", "there too"}
+    assert_well(engine)
 
 
 @on_postgresql

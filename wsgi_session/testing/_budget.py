@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class StatementBudgetError(WSGISessionError, AssertionError):
     """More statements were sent than there was a budget for, or another number than expected."""
 
+    __module__ = __package__  # where it is public
+
 
 @dataclass(frozen=True, slots=True)
 class SentStatement:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
-from .._session import last_word, traces
+from .._session import last_word, texts, traces
 from ..observe._labels import label_of
 from ._savepoints import Savepoints
 
@@ -41,11 +41,24 @@ class Enclosure:
     """
 
     __slots__ = (
-        "_fixed", "_options", "_orphans", "_undo", "busy", "connection", "database", "label", "savepoints", "undone_by",
-    )  # fmt: skip
+        "_fixed",
+        "_options",
+        "_orphans",
+        "_undo",
+        "busy",
+        "connection",
+        "database",
+        "is_ended",
+        "label",
+        "savepoints",
+        "undone_by",
+    )
 
     busy: int | None
     """The thread whose statement is being sent."""
+
+    is_ended: bool
+    """Whether COMMIT or ROLLBACK was sent as text."""
 
     undone_by: str | None
     """The error with which the database has rolled back all that was written so far."""
@@ -55,6 +68,7 @@ class Enclosure:
         self.busy = None
         self.connection = connection
         self.database = database
+        self.is_ended = False
         self.label = label_of(connection.engine)
         self.savepoints = Savepoints(connection)
         self.undone_by = None
@@ -94,11 +108,15 @@ class Enclosure:
     def note_error(self, error: BaseException) -> None:
         """Note an *error* of the driver's; where the database has rolled back everything with it, begin anew."""
         left = traces.look_at(self.connection.connection) if traces.is_usable(self.connection) else None
-        if left is not None and (left.has_begun_anew or (left.is_lost and left.error is error)):
+        if left is not None and not self.is_ended and (left.has_begun_anew or (left.is_lost and left.error is error)):
             left.has_begun_anew = False
             self.undone_by = self.undone_by or last_word.name_of(error)
             self.connection.dialect.do_savepoint(self.connection, _GUARD)
             self.savepoints.begin_anew()
+
+    def note_statement(self, statement: str) -> None:
+        """Note a *statement* that was sent."""
+        self.is_ended = self.is_ended or texts.end_of(statement) is not None
 
     def why_ignored(self, statement: str) -> str | None:
         """Say why the database would ignore a *statement* in a transaction, without a word; None if it does not."""
@@ -149,7 +167,7 @@ class Enclosure:
                 return self._lost() or self._ended()
             except InvalidRequestError:  # also what SQLAlchemy says when a COMMIT was refused
                 return self._lost()
-        return self._undone()
+        return self._ended() if self.is_ended else self._undone()
 
     def _lost(self) -> str | None:
         if self.connection.invalidated:

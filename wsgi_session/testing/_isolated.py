@@ -241,6 +241,7 @@ class isolated(Isolation):  # noqa: N801
         if enclosure is None or context.execution_options.get(CHECK):
             return
         enclosure.busy = None
+        enclosure.note_statement(statement)
         if not _is_harmless(connection, statement):
             enclosure.savepoints.note_write()
 

@@ -10,6 +10,8 @@ from ..errors import WSGISessionError
 class IsolationError(WSGISessionError, AssertionError):
     """Something would have fooled the test, or is left behind by it."""
 
+    __module__ = __package__  # where it is public
+
 
 class Problems:
     """What was noted in one block.  Lives as long as the block."""
