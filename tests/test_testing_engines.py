@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event, insert, select, text
+from hypothesis import HealthCheck, given, settings, strategies
+from sqlalchemy import Engine, create_engine, delete, event, insert, select, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
-from tests.drivers import needs_mariadb, needs_postgresql, with_every_driver
+from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
 from tests.helpers import Word, add_words, all_words, answer, enforce_foreign_keys, is_clean, request, words
 from tests.words_application import registry_on, shop, text_of
 from wsgi_session import RequestScopedSession, SessionMiddleware, TransactionLostError, on_unsafe_success, session_scope
@@ -24,14 +25,9 @@ from wsgi_session.testing import IsolationError, isolated
 KEY = "sqlalchemy.session"
 POOL = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 0.2}
 
-on_all = pytest.mark.parametrize(
-    "driver",
-    [
-        "sqlite",
-        pytest.param("postgresql+psycopg", marks=needs_postgresql),
-        pytest.param("mariadb+pymysql", marks=needs_mariadb),
-    ],
-)
+SERVERS = [POSTGRESQL[0], MARIADB[0]]
+on_all = pytest.mark.parametrize("driver", ["sqlite", *SERVERS])
+on_postgresql = pytest.mark.parametrize("driver", POSTGRESQL[:1])
 
 
 @pytest.fixture
@@ -107,7 +103,7 @@ def test_the_same_file_by_another_path(writer: Engine, another: Callable[..., En
         assert text_of(shop(registry_on(linked))) == "ada"
 
 
-@pytest.mark.parametrize("driver", [pytest.param("postgresql+psycopg", marks=needs_postgresql)])
+@on_postgresql
 def test_the_same_server_by_another_address(writer: Engine, another: Callable[..., Engine]) -> None:
     """A server is asked which one it is, for its address says little."""
     import psycopg
@@ -150,7 +146,7 @@ def test_a_database_in_memory_that_has_a_name(another: Callable[..., Engine]) ->
 # What cannot be joined is refused
 
 
-@pytest.mark.parametrize("driver", [pytest.param("postgresql+psycopg", marks=needs_postgresql)])
+@on_postgresql
 @pytest.mark.parametrize(
     ("drivername", "options", "reason"),
     [
@@ -185,7 +181,7 @@ def test_what_cannot_be_joined_on_sqlite_is_refused(writer: Engine, another: Cal
     assert_refused(writer, read_only, "mode='ro', and the first one had None")
 
 
-@pytest.mark.parametrize("driver", [pytest.param("mariadb+pymysql", marks=needs_mariadb)])
+@pytest.mark.parametrize("driver", MARIADB[:1])
 def test_what_cannot_be_joined_on_mariadb_is_refused(writer: Engine, another: Callable[..., Engine]) -> None:
     """Nor is one in another SQL mode."""
     ansi = another(connect_args={"sql_mode": "ANSI"})
@@ -366,7 +362,7 @@ def test_sessions_that_are_both_rolled_back_are_no_error(writer: Engine, reader:
         assert all_words(isolation.session(First)) == []
 
 
-@pytest.mark.parametrize("driver", [pytest.param("postgresql+psycopg", marks=needs_postgresql)])
+@on_postgresql
 def test_a_writer_that_has_failed_is_told_so(writer: Engine, reader: Engine) -> None:
     """What PostgreSQL has aborted in one session leaves the other as it was, and cannot be committed."""
     Reader, Writer = registry_on(reader), registry_on(writer)
@@ -384,7 +380,7 @@ def test_a_writer_that_has_failed_is_told_so(writer: Engine, reader: Engine) -> 
         assert all_words(isolation.session(Reader)) == []
 
 
-@pytest.mark.parametrize("driver", [pytest.param("postgresql+psycopg", marks=needs_postgresql)])
+@on_postgresql
 def test_a_loss_is_that_of_the_session_that_had_written(writer: Engine, reader: Engine) -> None:
     """What one has written before another one began is remembered: a failure that was handled loses it."""
     Reader = registry_on(reader)
@@ -402,3 +398,111 @@ def test_a_loss_is_that_of_the_session_that_had_written(writer: Engine, reader: 
         with pytest.raises(TransactionLostError):
             request(SessionMiddleware(app, registry_on(writer), commit=on_unsafe_success), "POST")
         assert all_words(isolation.session(Reader)) == []
+
+
+# Any order: what is committed in a test is what is committed in production
+
+SESSION_STEPS = ["write", "read", "fail", "begin a savepoint", "undo", "keep", "commit", "roll back"]
+PLANS = strategies.lists(strategies.tuples(strategies.booleans(), strategies.sampled_from(SESSION_STEPS)), max_size=14)
+
+
+class Player:
+    """A session that takes its steps as far as they make sense, and says how its commits went."""
+
+    def __init__(self, session: Any, name: str) -> None:
+        """Play with *session*."""
+        self.name = name
+        self.session = session
+        self.has_failed = False
+        self.outcomes: list[str] = []
+        self.written = 0
+
+    def take(self, step: str) -> None:
+        """Take a *step*."""
+        nested = self.session.get_nested_transaction()
+        if step == "undo" and nested is not None:
+            nested.rollback()
+            self.has_failed = False
+        elif step == "roll back":
+            self.session.rollback()
+            self.has_failed = False
+        elif step == "commit" and not (self.has_failed and nested):  # its RELEASE fails by itself
+            self._commit()
+        elif not self.has_failed:
+            self._work(step, nested)
+
+    def _commit(self) -> None:
+        try:
+            self.session.commit()
+        except TransactionLostError:
+            self.outcomes.append("lost")
+            self.session.rollback()
+        else:
+            self.outcomes.append("committed")
+        self.has_failed = False
+
+    def _work(self, step: str, nested: Any) -> None:
+        if step == "write":
+            self.written += 1
+            self.session.execute(insert(Word).values(text=f"{self.name}{self.written}"))
+        elif step == "read":
+            self.session.execute(select(1))
+        elif step == "fail":
+            fail(self.session)
+            self.has_failed = self.session.bind.dialect.name == "postgresql"
+        elif step == "begin a savepoint":
+            self.session.begin_nested()
+        elif step == "keep" and nested is not None:
+            nested.commit()
+
+
+def play(plan: list[tuple[bool, str]], First: Any, Second: Any) -> list[list[str]]:
+    """Play *plan* with two sessions of one request, and say how their commits went."""
+    players: list[Player] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        players[:] = Player(environ[KEY], "first"), Player(Second(), "second")
+        for is_second, step in plan:
+            players[is_second].take(step)
+        for player in players:
+            player.session.rollback()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, First))
+    return [player.outcomes for player in players]
+
+
+class Unlike(Exception):  # noqa: N818
+    """The block has said that what was done cannot be as it is in production."""
+
+
+def attempt(call: Callable[[], Any]) -> Any:
+    """Make a *call*, and raise `Unlike` if the block complains."""
+    try:
+        return call()
+    except IsolationError as error:
+        if "A rollback of" not in str(error):
+            raise
+        raise Unlike from error
+
+
+@pytest.mark.parametrize("driver", SERVERS)
+@settings(suppress_health_check=[*HealthCheck])
+@given(plan=PLANS)
+def test_two_sessions_in_any_order(plan: list[tuple[bool, str]], writer: Engine, reader: Engine) -> None:
+    """Each is told of its commits what it is told in production, and the same is there; or the test fails."""
+    First, Second = registry_on(writer), registry_on(reader)
+    production = play(plan, First, Second)
+    kept = set(words(writer))
+    with writer.begin() as connection:
+        connection.execute(delete(Word))
+
+    are_both_writing = {is_second for is_second, step in plan if step == "write"} == {True, False}
+    with suppress(Unlike) if are_both_writing else nullcontext(), isolated() as isolation:
+        told = attempt(lambda: play(plan, First, Second))
+        attempt(isolation.check)
+        assert told == production
+        assert set(all_words(isolation.session(First))) == kept
+
+    assert words(writer) == []

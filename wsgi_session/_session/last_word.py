@@ -61,6 +61,17 @@ def of(dialect: Any) -> LastWord | None:
     return word
 
 
+def is_failed(connection: Connection) -> bool:
+    """Say whether *connection* is PostgreSQL's, in a transaction that has failed: only a rollback is let in."""
+    driver = drivers.KNOWN.get(connection.dialect.driver)
+    left = traces.look_at(connection.connection)
+    return (
+        isinstance(driver, drivers.PostgreSQL)
+        and left is not None
+        and driver.is_over(connection.connection.dbapi_connection, left)
+    )
+
+
 class LastWord:
     """What a dialect does where a transaction begins, fails and ends.  Lives as long as the dialect."""
 

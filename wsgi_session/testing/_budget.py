@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class StatementBudgetError(WSGISessionError, AssertionError):
     """More statements were sent than there was a budget for, or another number than expected."""
 
-    __module__ = __package__  # where it is public
+    __module__ = "wsgi_session.testing"  # where it is public
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi
@@ -20,30 +21,30 @@ _ANSWER = "wsgi_session.django_client"
 
 
 @contextmanager
-def sent_through(app: WSGIApplication, registry: scoped_session[Any]) -> Iterator[None]:
+def sent_through(app: WSGIApplication, registry: scoped_session[Any]) -> Generator[None]:
     """Send what comes to Django in this block, and has not passed the middleware of *registry*, through *app*.
 
     Both have a handler of their own, which no setting names, in place of the one that is in *app*.
     """
-    from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415
-    from django.test.client import ClientHandler  # noqa: PLC0415
-
+    server: Any = import_module("django.core.handlers.wsgi").WSGIHandler
+    client: Any = import_module("django.test.client").ClientHandler
     keys = adopt(registry).keys
-    serve, call = WSGIHandler.__call__, ClientHandler.__call__
+    serve, call = server.__call__, client.__call__
 
     def serve_through(handler: Any, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not any(key in environ for key in keys):
             return app(environ, start_response)
-        return environ.get(_ANSWER, serve.__get__(handler))(environ, start_response)
+        answer: WSGIApplication = environ.get(_ANSWER) or serve.__get__(handler)
+        return answer(environ, start_response)
 
     def call_through(handler: Any, environ: WSGIEnvironment) -> Any:
         return _Call(call.__get__(handler)).make(app, environ)
 
-    WSGIHandler.__call__, ClientHandler.__call__ = serve_through, call_through
+    server.__call__, client.__call__ = serve_through, call_through
     try:
         yield
     finally:
-        WSGIHandler.__call__, ClientHandler.__call__ = serve, call
+        server.__call__, client.__call__ = serve, call
 
 
 class _Call:
@@ -72,7 +73,8 @@ class _Call:
         """Answer in the place of the handler in the application; once for each attempt."""
         response = self._response = self._handle(environ)
         start_response(f"{response.status_code} {response.reason_phrase}", [*response.items()])
-        return iter(response)
+        chunks: Iterator[bytes] = iter(response)
+        return chunks
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
         self._head = status, headers
@@ -83,12 +85,11 @@ class _Call:
         return self._response is not None and self._head[0].startswith(f"{self._response.status_code} ")
 
     def _made_of(self, content: bytes, environ: WSGIEnvironment) -> Any:
-        from django.core.handlers.wsgi import WSGIRequest  # noqa: PLC0415
-        from django.http import HttpResponse  # noqa: PLC0415
-
+        """Make a response of Django's of what a middleware has answered."""
         status, headers = self._head
-        response: Any = HttpResponse(content, status=_wsgi.status_code(status), headers=dict(headers))
-        response.wsgi_request = WSGIRequest(environ)
+        make = import_module("django.http").HttpResponse
+        response: Any = make(content, status=_wsgi.status_code(status), headers=dict(headers))
+        response.wsgi_request = import_module("django.core.handlers.wsgi").WSGIRequest(environ)
         return response
 
 

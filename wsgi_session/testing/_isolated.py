@@ -5,27 +5,27 @@ from __future__ import annotations
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from .._scope.membership import scope_of_session
-from .._session import changes, engines, lazy
+from .._session import changes, lazy
 from .._session.transaction import release, why_not_release
-from ..observe._labels import label_of
-from ..observe._shapes import HARMLESS, shape_of
-from ._database import database_of
-from ._enclosure import CHECK, FIXED, Enclosure
+from ..observe._shapes import BOOKKEEPING, HARMLESS, shape_of
+from ._enclosure import CHECK, FIXED
+from ._enclosures import Enclosures
 from ._isolation import Isolation, capitalized, is_of_root, name_of
 from ._leaks import never_closed
-from ._strangers import REMEDY, Strangers
+from ._problems import REMEDY
+from ._strangers import Strangers
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.orm import SessionTransaction
-    from sqlalchemy.pool import Pool
 
+    from ._enclosure import Enclosure
     from ._savepoints import Stay
 
 _SHADOWS = {"join_transaction_mode": "create_savepoint", "twophase": False}
@@ -63,7 +63,7 @@ class isolated(Isolation):  # noqa: N801
     def __init__(self) -> None:
         """Prepare a block."""
         super().__init__()
-        self._enclosures: dict[Pool, Enclosure] = {}
+        self._enclosures = Enclosures(self._leaks, self._problems)
         self._strangers = Strangers(self._enclosures, self._problems)
         self._shadowed: list[tuple[Session, dict[str, Any]]] = []
 
@@ -87,6 +87,7 @@ class isolated(Isolation):  # noqa: N801
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
         self._strangers.tell()
+        self._enclosures.end()
 
     def _on_build(self, session: Session) -> None:
         """Have *session* find the connection of the block where it would find an engine."""
@@ -103,59 +104,20 @@ class isolated(Isolation):  # noqa: N801
         bind = type(session).get_bind(session, *args, **kw) if own is None else own(*args, **kw)
         if not isinstance(bind, Engine):
             return bind
-        enclosure = self._enclosure_of(bind)
+        enclosure = self._enclosures.of(bind)
         self._refuse_other_threads(enclosure)
-        stay = enclosure.savepoints.stay_of(session)
+        enclosure.adapt(bind)
+        stay, is_lent = enclosure.savepoints.stay_of(session), not args and "clause" not in kw
         if stay is None:
             self._make_way(enclosure, session)
+            enclosure.savepoints.prepare(is_lent=is_lent)
         else:
-            enclosure.savepoints.use(stay, is_lent=not args and "clause" not in kw)
+            enclosure.savepoints.use(stay, is_lent=is_lent)
         return enclosure.connection
 
     def _refuse_other_threads(self, enclosure: Enclosure) -> None:
         if enclosure.busy not in (None, threading.get_ident()):
             self._problems.refuse(_why_not_at_once(enclosure))
-
-    def _enclosure_of(self, engine: Engine) -> Enclosure:
-        enclosure = self._enclosures.get(engine.pool)
-        if enclosure is None:
-            enclosure = self._enclosures[engine.pool] = self._enclose(engine)
-        elif reason := enclosure.why_not(engine):
-            self._refuse_to_join(enclosure, engine, reason)
-        enclosure.adapt(engine)
-        return enclosure
-
-    def _enclose(self, engine: Engine) -> Enclosure:
-        """Begin on the database of *engine*, or join the sessions of another engine there."""
-        connection = engine.connect()
-        self._leaks.disregard(connection.connection.dbapi_connection)
-        if engines.is_autocommit(connection):
-            connection.close()
-            self._problems.refuse(f"{label_of(engine)} commits each statement by itself: nothing can undo it. {REMEDY}")
-        database = database_of(connection)
-        for enclosure in self._enclosures.values():
-            if enclosure.database.kind == database.kind and None in (enclosure.database.identity, database.identity):
-                connection.close()
-                self._refuse_to_join(enclosure, engine, "a database of its own, or the same one: nobody can tell")
-            if enclosure.database.identity == database.identity:
-                connection.close()
-                if reason := enclosure.database.why_not_join(database):
-                    self._refuse_to_join(enclosure, engine, reason)
-                enclosure.admit(engine)
-                return enclosure
-        enclosure = Enclosure(connection, database)
-        self._stack.callback(self._end, enclosure)
-        return enclosure
-
-    def _refuse_to_join(self, enclosure: Enclosure, engine: Engine, reason: str) -> NoReturn:
-        self._problems.refuse(
-            f"The sessions of one test share the connection of {enclosure.label}; on {label_of(engine)} one"
-            f" of them wants {reason}. {REMEDY}"
-        )
-
-    def _end(self, enclosure: Enclosure) -> None:
-        if gone := enclosure.end():
-            self._problems.note(gone)
 
     def _make_way(self, enclosure: Enclosure, session: Session) -> None:
         """End what is still open of others before *session* begins: the savepoints of a connection are a stack."""
@@ -185,7 +147,7 @@ class isolated(Isolation):  # noqa: N801
 
     def _after_begin(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         super()._after_begin(session, transaction, connection)
-        if enclosure := self._enclosure_around(connection):
+        if enclosure := self._enclosures.around(connection):
             enclosure.savepoints.add(session, transaction, name_of(session))
 
     def _before_commit(self, session: Session) -> None:
@@ -212,11 +174,11 @@ class isolated(Isolation):  # noqa: N801
                 enclosure.savepoints.leave(transaction)
 
     def _on_release(self, connection: Connection, name: str, _context: object) -> None:
-        if enclosure := self._enclosure_around(connection):
+        if enclosure := self._enclosures.around(connection):
             enclosure.savepoints.before_release(name)
 
     def _on_rollback(self, connection: Connection, name: str, _context: object) -> None:
-        if enclosure := self._enclosure_around(connection):
+        if enclosure := self._enclosures.around(connection):
             for stay in enclosure.savepoints.before_rollback(name):
                 self._problems.note(_why_undone(stay))
 
@@ -225,9 +187,9 @@ class isolated(Isolation):  # noqa: N801
     ) -> None:
         if context.execution_options.get(CHECK):
             return
-        enclosure = self._enclosure_around(connection)
+        enclosure = self._enclosures.around(connection)
         if enclosure is None:
-            self._strangers.on_execute(connection, statement, _is_harmless(connection, statement))
+            self._strangers.on_execute(connection, statement, _kind(connection, statement) in HARMLESS)
             return
         self._refuse_other_threads(enclosure)
         if ignored := enclosure.why_ignored(statement):
@@ -237,16 +199,17 @@ class isolated(Isolation):  # noqa: N801
     def _after_execute(
         self, connection: Connection, _cursor: object, statement: str, _parameters: object, context: Any, _many: bool
     ) -> None:
-        enclosure = self._enclosure_around(connection)
+        enclosure = self._enclosures.around(connection)
         if enclosure is None or context.execution_options.get(CHECK):
             return
         enclosure.busy = None
         enclosure.note_statement(statement)
-        if not _is_harmless(connection, statement):
-            enclosure.savepoints.note_write()
+        kind = _kind(connection, statement)
+        if kind not in BOOKKEEPING:
+            enclosure.savepoints.note_statement(is_write=kind not in HARMLESS)
 
     def _on_error(self, context: ExceptionContext) -> None:
-        enclosure = None if context.connection is None else self._enclosure_around(context.connection)
+        enclosure = None if context.connection is None else self._enclosures.around(context.connection)
         if enclosure is not None:
             enclosure.busy = None
             enclosure.note_error(context.original_exception)
@@ -256,19 +219,15 @@ class isolated(Isolation):  # noqa: N801
 
     def _on_options(self, connection: Connection, options: dict[str, Any]) -> None:
         fixed = [name for name in FIXED if name in options]
-        if fixed and self._enclosure_around(connection) is not None:
+        if fixed and self._enclosures.around(connection) is not None:
             self._problems.refuse(
                 f"{fixed[0]}={options[fixed[0]]!r} was asked for in the test's transaction, which has begun long ago."
                 f" Give it to the engine, for all of the test. {REMEDY}"
             )
 
-    def _enclosure_around(self, connection: Connection) -> Enclosure | None:
-        enclosure = self._enclosures.get(connection.engine.pool)
-        return enclosure if enclosure is not None and enclosure.connection is connection else None
-
     def _stays_of(self, session: Session) -> list[tuple[Enclosure, Stay]]:
         """List the transactions of *session* on all databases."""
-        found = [(one, one.savepoints.stay_of(session)) for one in dict.fromkeys(self._enclosures.values())]
+        found = [(one, one.savepoints.stay_of(session)) for one in self._enclosures]
         return [(enclosure, stay) for enclosure, stay in found if stay is not None]
 
     def _may_refresh_own(self) -> bool:
@@ -276,8 +235,8 @@ class isolated(Isolation):  # noqa: N801
         return True
 
 
-def _is_harmless(connection: Connection, statement: str) -> bool:
-    return shape_of(statement, connection.dialect.name).kind in HARMLESS
+def _kind(connection: Connection, statement: str) -> str:
+    return shape_of(statement, connection.dialect.name).kind
 
 
 def _why_not_at_once(enclosure: Enclosure) -> str:

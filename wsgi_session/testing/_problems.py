@@ -6,11 +6,14 @@ from typing import NoReturn
 
 from ..errors import WSGISessionError
 
+REMEDY = "Use 'committing()' for such a test."
+"""What to do with a test that cannot be isolated."""
+
 
 class IsolationError(WSGISessionError, AssertionError):
     """Something would have fooled the test, or is left behind by it."""
 
-    __module__ = __package__  # where it is public
+    __module__ = "wsgi_session.testing"  # where it is public
 
 
 class Problems:

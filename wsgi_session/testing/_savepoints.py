@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-
-from .._session import traces
+from .._session import last_word, traces
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, NestedTransaction
@@ -30,6 +28,9 @@ class Stay:
     """Whose session it is."""
 
     has_committed: bool = False
+    is_healed: bool = False
+    """Whether what it has failed with was rolled back for others, who know nothing of it."""
+
     is_lent: bool = False
     """Whether the application has the connection itself, so that whatever is sent may be its own."""
 
@@ -58,10 +59,20 @@ class _Savepoint:
         return self.transaction._savepoint  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+class _Point(NamedTuple):
+    """Where can be rolled back to: the name of a savepoint, and how much had been written when it was set."""
+
+    name: str
+    mark: int
+
+
+_TURN = "wsgi_session_turn"
+
+
 class Savepoints:
     """The savepoints on a connection, and who has written since.  Lives as long as the isolated block."""
 
-    __slots__ = ("_connection", "_savepoints", "_user", "_writers", "stays")
+    __slots__ = ("_connection", "_is_asked", "_savepoints", "_turn", "_user", "_writers", "stays")
 
     stays: list[Stay]
     """The transactions that are open, in the order in which they have begun."""
@@ -70,7 +81,9 @@ class Savepoints:
         """Keep those of *connection*."""
         self.stays = []
         self._connection = connection
+        self._is_asked = False  # by a session, for a statement that it sends next
         self._savepoints: list[_Savepoint] = []  # from the bottom to the top
+        self._turn: _Point | None = None
         self._user: Stay | None = None
         self._writers: list[Stay] = []  # one for each statement, in order, but for what was rolled back
 
@@ -82,32 +95,45 @@ class Savepoints:
         """Say whether *stay* has written what was not rolled back."""
         return stay in self._writers
 
+    def prepare(self, *, is_lent: bool) -> None:
+        """See that a session can begin."""
+        self._heal(None)
+        self._is_asked = not is_lent
+
     def add(self, session: Session, transaction: SessionTransaction, name: str) -> None:
         """Note the savepoint with which a *transaction* of *session*, called *name*, has just begun."""
         stay = self.stay_of(session)
         if stay is None:
-            stay = Stay(session, transaction, name)
+            stay = Stay(session, transaction, name, is_lent=not self._is_asked)
             self.stays.append(stay)
             self._make_user(stay)
         nested = self._connection.get_nested_transaction()
         assert nested is not None
         self._savepoints.append(_Savepoint(stay, nested, len(self._writers)))
+        self._turn = None
 
     def use(self, stay: Stay, *, is_lent: bool = False) -> None:
         """Note that what is sent from now on is of *stay*."""
+        self._is_asked = not is_lent
         stay.is_lent |= is_lent
         stay.thread = threading.get_ident()
         if stay is not self._user:
+            self._heal(stay)
             for own in [one for one in self._savepoints if one.stay is stay]:
                 if stay not in self._writers[own.mark :]:
                     self._savepoints.remove(own)
                     self._lift(own)
                     self._savepoints.append(own)
-        self._make_user(stay)
+            self._make_user(stay)
+        self._begin_turn()
 
-    def note_write(self) -> None:
-        """Note that a statement was sent that may have written."""
-        self._writers += [stay for stay in self.stays if stay is self._user or stay.is_lent]
+    def note_statement(self, *, is_write: bool) -> None:
+        """Note a statement that was sent: by the session that has asked for the connection, or by one that has it."""
+        user = self._user
+        if is_write and user is not None:
+            is_known = self._is_asked or user.session._flushing  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            self._writers += [stay for stay in self.stays if stay is user or (stay.is_lent and not is_known)]
+        self._is_asked = False
 
     def before_release(self, name: str) -> None:
         """Have the savepoint *name* end without those of others."""
@@ -132,12 +158,14 @@ class Savepoints:
         since = self._writers[own.mark :]
         has_written = own.stay in since
         if has_written:
-            del self._writers[own.mark :]
-            if not self._is_on_top(own):
-                self._roll_back(own)
+            if self._is_on_top(own):
+                del self._writers[own.mark :]
+            else:
+                self._roll_back(_Point(own.name, own.mark))
         if not self._is_on_top(own) or (since and not has_written):
             self._lift(own)
         self._make_user(own.stay)
+        self._forget_failure(own.stay)
         undone = [stay for stay in dict.fromkeys(since) if has_written and stay is not own.stay]
         for stay in undone:
             stay.undone_by = own.stay.name
@@ -160,7 +188,7 @@ class Savepoints:
             left = traces.exchange(self._connection.connection, stay.left)
             if self._user is not None:
                 self._user.left = left
-            self._user = stay
+            self._turn, self._user = None, stay
 
     def _take(self, name: str) -> _Savepoint | None:
         """Take a savepoint that ends from the list; None for one that is no session's, or on a lost connection."""
@@ -168,26 +196,34 @@ class Savepoints:
             return None
         own = next((one for one in self._savepoints if one.name == name), None)
         if own is not None:
+            self._heal(own.stay)
             self._savepoints.remove(own)
+            self._turn = None
         return own
 
     def _is_on_top(self, own: _Savepoint) -> bool:
         return own.transaction is self._connection.get_nested_transaction()
 
-    def _roll_back(self, own: _Savepoint) -> None:
+    def _roll_back(self, point: _Point) -> None:
         """Roll back to a savepoint, and set those anew that go with it."""
-        self._connection.dialect.do_rollback_to_savepoint(self._connection, own.name)
+        del self._writers[point.mark :]
+        self._connection.dialect.do_rollback_to_savepoint(self._connection, point.name)
         for one in self._savepoints:
-            if one.mark >= own.mark:
+            if one.mark >= point.mark:
                 self._set(one)
+
+    def _begin_turn(self) -> None:
+        """Set a savepoint where another session has left off, for what fails from now on on PostgreSQL."""
+        connection = self._connection
+        if self._turn is not None or len(self.stays) == 1 or connection.dialect.name != "postgresql":
+            return
+        if not last_word.is_failed(connection):
+            connection.dialect.do_savepoint(connection, _TURN)
+            self._turn = _Point(_TURN, len(self._writers))
 
     def _lift(self, own: _Savepoint) -> None:
         """Set a savepoint anew, on top of the others."""
-        try:
-            self._set(own)
-        except DBAPIError:  # on PostgreSQL, where another session has failed, and not rolled back yet
-            self._heal()
-            self._set(own)
+        self._set(own)
         if not self._is_on_top(own):
             _put_on_top(self._connection, own.transaction)
 
@@ -195,14 +231,27 @@ class Savepoints:
         self._connection.dialect.do_savepoint(self._connection, one.name)
         one.mark = len(self._writers)
 
-    def _heal(self) -> None:
-        """Roll back what has failed, of which only the session that has failed is to know."""
-        top = self._savepoints[-1]
-        del self._writers[top.mark :]
+    def _heal(self, stay: Stay | None) -> None:
+        """Roll back what another one than *stay* has failed with on PostgreSQL; that one alone is to know of it."""
+        failed = self._user
+        if failed is None or failed is stay or not last_word.is_failed(self._connection):
+            return
+        point = self._turn
+        if point is None:
+            top = self._savepoints[-1]
+            point = _Point(top.name, top.mark)
         left = traces.traces_of(self._connection.connection)
         has_written = left.has_written
-        self._connection.dialect.do_rollback_to_savepoint(self._connection, top.name)
+        self._roll_back(point)
         left.ended_by, left.has_written = "ROLLBACK", has_written
+        failed.is_healed = True
+        self._turn = None
+
+    def _forget_failure(self, stay: Stay) -> None:
+        """Let a rollback of *stay* heal it, as it does in a transaction of its own."""
+        if stay.is_healed:
+            stay.is_healed = False
+            traces.traces_of(self._connection.connection).ended_by = None
 
 
 def _put_on_top(connection: Connection, transaction: NestedTransaction) -> None:

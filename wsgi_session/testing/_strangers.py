@@ -9,17 +9,15 @@ from ..observe._callers import Callers
 from ..observe._labels import label_of
 from ..registry import has_sessions
 from ._database import database_of
+from ._problems import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from sqlalchemy import Connection, Engine
-    from sqlalchemy.pool import Pool
 
-    from ._enclosure import Enclosure
+    from ._enclosures import Enclosures
     from ._problems import Problems
-
-REMEDY = "Use 'committing()' for such a test."
 
 _DML = frozenset({"delete", "insert", "replace", "update"})
 """Before which Python's SQLite driver begins by itself."""
@@ -34,7 +32,7 @@ class Strangers:
 
     __slots__ = ("_callers", "_enclosures", "_met", "_problems")
 
-    def __init__(self, enclosures: dict[Pool, Enclosure], problems: Problems) -> None:
+    def __init__(self, enclosures: Enclosures, problems: Problems) -> None:
         """Tell *problems* of what does not go through *enclosures*."""
         self._callers = Callers()
         self._enclosures = enclosures
@@ -54,7 +52,7 @@ class Strangers:
     def tell(self) -> None:
         """Note what has turned out to concern the test."""
         for engine, identity, problem in self._met:
-            if engine.pool in self._enclosures or self._is_of_the_test(identity):
+            if self._enclosures.has(engine, identity):
                 self._problems.note(problem)
 
     def _meet(self, connection: Connection, what: str) -> None:
@@ -65,14 +63,11 @@ class Strangers:
             f"{f' at {line}' if line else ''}; nothing can undo that. Send it through the session of a registry"
             f" ('session.execute(...)', 'session.connection()'). {REMEDY}"
         )
-        if engine.pool in self._enclosures or has_sessions(engine) or self._is_of_the_test(identity):
-            if all(one.connection is not connection for one in self._enclosures.values()):
+        if has_sessions(engine) or self._enclosures.has(engine, identity):
+            if self._enclosures.around(connection) is None:
                 connection.dialect.do_rollback(connection.connection)
             self._problems.refuse(problem)
         self._met.append((engine, identity, problem))
-
-    def _is_of_the_test(self, identity: Hashable) -> bool:
-        return identity is not None and any(one.database.identity == identity for one in self._enclosures.values())
 
 
 def _identity_of(connection: Connection) -> Hashable:
