@@ -8,7 +8,7 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, example, given, settings, strategies
 from sqlalchemy import Engine, create_engine, delete, event, insert, select, text
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -490,6 +490,9 @@ def attempt(call: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize("driver", SERVERS)
 @settings(suppress_health_check=[*HealthCheck])
 @given(plan=PLANS)
+@example(plan=[(True, "write"), (False, "fail"), (False, "commit")])
+@example(plan=[(False, "write"), (False, "fail"), (True, "write")])
+@example(plan=[(True, "write"), (False, "write"), (True, "fail"), (False, "commit")])
 def test_two_sessions_in_any_order(plan: list[tuple[bool, str]], writer: Engine, reader: Engine) -> None:
     """Each is told of its commits what it is told in production, and the same is there; or the test fails."""
     First, Second = registry_on(writer), registry_on(reader)

@@ -312,6 +312,27 @@ def test_requests_of_two_threads_at_the_same_time_are_refused(Session: Any) -> N
             isolation.check()
 
 
+def test_a_server_is_given_the_time_to_close_a_response(Session: Any) -> None:
+    """A client may have all of a response before its thread has closed it: that is no leak."""
+    left: list[Exchange] = []
+
+    def declared(environ: Any, start_response: Any) -> Iterator[bytes]:
+        all_words(environ["sqlalchemy.session"])
+        answer(start_response, "200 OK", ("Content-Length", "1"))
+        yield b"x"
+
+    def serve() -> None:
+        left.append(Exchange(SessionMiddleware(declared, Session)))
+        left[0].step()
+
+    with isolated() as isolation:
+        in_a_thread(serve)
+        closing = threading.Timer(0.2, left[0].close)
+        closing.start()
+        isolation.check()
+        closing.join()
+
+
 def in_a_thread(call: Callable[[], object]) -> None:
     """Make a *call* in a thread of its own, and wait for it."""
     failures: list[BaseException] = []

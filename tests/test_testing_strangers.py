@@ -132,8 +132,10 @@ def test_core_may_read_and_roll_back(engine: Engine) -> None:
 def test_core_that_rolls_back_what_it_has_written_harms_nobody(engine: Engine) -> None:
     """Nor does a transaction of its own that is rolled back."""
     with isolated(), engine.connect() as connection:
-        registry_on(engine)
         connection.execute(WRITE)
+        with connection.begin_nested():
+            connection.execute(WRITE)
+        connection.begin_nested().rollback()
 
     assert words(engine) == []
 

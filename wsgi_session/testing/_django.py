@@ -55,6 +55,7 @@ class _Call:
         self._handle = handle
         self._head: tuple[str, list[tuple[str, str]]] = ("", [])
         self._response: Any = None
+        self._written: list[bytes] = []
 
     def make(self, app: WSGIApplication, environ: WSGIEnvironment) -> Any:
         """Send it through *app*, and return the response."""
@@ -64,7 +65,7 @@ class _Call:
             self._response.streaming_content = body  # which Django closes
             return self._response
         try:
-            content = b"".join(body)
+            content = b"".join([*self._written, *body])
         finally:
             _wsgi.close(body)
         return self._response if self._is_djangos() else self._made_of(content, environ)
@@ -78,7 +79,7 @@ class _Call:
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], _exc_info: Any = None) -> Any:
         self._head = status, headers
-        return _refuse_to_write
+        return self._written.append
 
     def _is_djangos(self) -> bool:
         """Say whether the answer is Django's, and not a middleware's."""
@@ -91,7 +92,3 @@ class _Call:
         response: Any = make(content, status=_wsgi.status_code(status), headers=dict(headers))
         response.wsgi_request = import_module("django.core.handlers.wsgi").WSGIRequest(environ)
         return response
-
-
-def _refuse_to_write(_data: bytes) -> None:
-    raise TypeError("Django's test client takes what the application returns, and not what it writes.")

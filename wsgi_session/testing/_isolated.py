@@ -128,9 +128,8 @@ class isolated(Isolation):  # noqa: N801
             other = scope_of_session(stay.session)
             is_around = _is_around(other, scope)
             if other is not None and not is_around and stay.thread != threading.get_ident():
-                if not self._leaks.has_ended(other):
-                    self._problems.refuse(_why_not_at_once(enclosure))
-            elif not enclosure.savepoints.has_written(stay):
+                self._problems.refuse(_why_not_at_once(enclosure))
+            if not enclosure.savepoints.has_written(stay):
                 if why_not_release(stay.session) is None:
                     release(stay.session)
             elif not is_around:

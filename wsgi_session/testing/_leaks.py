@@ -67,17 +67,10 @@ class LeakWatch:
         self._close_complete()
         for scope, thread in self._scopes:
             if thread != threading.get_ident():
-                self.has_ended(scope)
+                _wait_for_end(scope)
             if not scope.is_ended or (scope.is_dropped and not _is_complete(scope)):
                 yield never_closed(scope)
         yield from self._out.values()
-
-    def has_ended(self, scope: BaseScope) -> bool:
-        """Say whether *scope*, which is another thread's, has ended; where its client has all, that is waited for."""
-        until = time.monotonic() + _SECONDS
-        while _is_complete(scope) and not scope.is_ended and time.monotonic() < until:
-            time.sleep(0.001)
-        return scope.is_ended
 
     def _close_complete(self) -> None:
         """Close the responses of this thread of which all was sent."""
@@ -108,6 +101,13 @@ def never_closed(scope: BaseScope) -> str:
 def _close(scope: RequestScope) -> None:
     """Have a response closed when its step ends, as a server does that has sent it, and many test clients do not."""
     scope.is_closing = True
+
+
+def _wait_for_end(scope: BaseScope) -> None:
+    """Wait until another thread has closed a response of which its client has all."""
+    until = time.monotonic() + _SECONDS
+    while _is_complete(scope) and not scope.is_ended and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def _is_complete(scope: BaseScope) -> bool:
