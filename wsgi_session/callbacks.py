@@ -10,9 +10,9 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ._log import log
+from ._session import transaction
 from ._session.commits import note_awaited
 from ._session.makeup import innermost, is_within
-from ._session.transaction import give_back
 from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
@@ -83,6 +83,14 @@ def awaited(session: Session) -> str:
     callbacks: Callbacks | None = session.info.get(_OF_SESSION)
     number = len(callbacks.waiting) if callbacks else 0
     return f"{number} {'callback' if number == 1 else 'callbacks'} of on_commit()" if number else ""
+
+
+def why_not_release(session: Session) -> str | None:
+    """Say why it would do harm to give back the connections of *session* now, or None."""
+    reason = transaction.why_not_release(session)
+    if reason is None and (number := awaited(session)):
+        return f"its commit is waited for ({number})"
+    return reason
 
 
 def collect(session: Session) -> list[Exception]:
@@ -181,7 +189,7 @@ class Callbacks:
                 tell(callback)
         finally:
             if session.in_transaction():
-                give_back(session)
+                transaction.give_back(session)
 
 
 on_run: list[Callable[[Callable[[], object]], object]] = []

@@ -221,8 +221,8 @@ FAULTS = [
         "release() is not all or nothing",
         6,
         "_scope/base",
-        "            reason = transaction.why_not_release(session)\n            if not reason",
-        "            if not (reason := transaction.why_not_release(session)):\n                transaction.release(session)\n            if not reason",
+        "            if reason := callbacks.why_not_release(session):",
+        "            if not (reason := callbacks.why_not_release(session)):\n                transaction.release(session)\n            else:",
     ),
     Fault(
         "sessions are built when the scope opens",
@@ -506,7 +506,7 @@ FAULTS = [
         "a callback leaves its transaction open",
         12,
         "callbacks",
-        "                give_back(session)",
+        "                transaction.give_back(session)",
         "                pass",
     ),
     Fault(
@@ -519,9 +519,9 @@ FAULTS = [
     Fault(
         "release() drops callbacks",
         12,
-        "_scope/base",
-        "if not reason and (awaited := callbacks.awaited(session)):",
-        "if False:",
+        "callbacks",
+        "if reason is None and (number := awaited(session)):",
+        "if False and (number := awaited(session)):",
     ),
     Fault(
         "a rule does not commit for a callback alone",

@@ -164,10 +164,7 @@ class BaseScope(Scope):
         """End the transactions and give the connections back, now."""
         self.require_open()
         for session in self.built():
-            reason = transaction.why_not_release(session)
-            if not reason and (awaited := callbacks.awaited(session)):
-                reason = f"its commit is waited for ({awaited})"
-            if reason:
+            if reason := callbacks.why_not_release(session):
                 raise PendingChangesError(
                     f"{self!r}: {session!r} cannot be released: {reason}. Commit or roll back first."
                 )

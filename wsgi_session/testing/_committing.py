@@ -134,7 +134,7 @@ class committing(Isolation):  # noqa: N801
             census.look_at(unseen)
 
     def _require_reach(self, connection: Connection, census: Census, place: Place) -> None:
-        has_threads = self._is_other_thread() and isinstance(connection.engine.pool, SingletonThreadPool)
+        has_threads = threading.get_ident() != self._thread and isinstance(connection.engine.pool, SingletonThreadPool)
         if has_threads or place.server != census.place.server:
             self._problems.refuse(
                 f"A connection of {census.label} leads to a database that no other connection of this block would"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
-from .._session import last_word, texts, traces
+from .._session import last_word, traces
+from .._sql import texts
 from ..observe._labels import label_of
 from ._savepoints import Savepoints
 
@@ -116,7 +117,7 @@ class Enclosure:
 
     def note_statement(self, statement: str) -> None:
         """Note a *statement* that was sent."""
-        self.is_ended = self.is_ended or texts.end_of(statement) is not None
+        self.is_ended = self.is_ended or texts.end_of(statement, self.connection.dialect.name) is not None
 
     def why_ignored(self, statement: str) -> str | None:
         """Say why the database would ignore a *statement* in a transaction, without a word; None if it does not."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
+from .. import callbacks
 from .._scope.membership import scope_of_session
 from .._session import changes, lazy
-from .._session.transaction import release, why_not_release
+from .._session.transaction import release
 from ..observe._shapes import BOOKKEEPING, HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED
 from ._enclosures import Enclosures
@@ -130,7 +131,7 @@ class isolated(Isolation):  # noqa: N801
             if other is not None and not is_around and stay.thread != threading.get_ident():
                 self._problems.refuse(_why_not_at_once(enclosure))
             if not enclosure.savepoints.has_written(stay):
-                if why_not_release(stay.session) is None:
+                if callbacks.why_not_release(stay.session) is None:
                     release(stay.session)
             elif not is_around:
                 self._problems.refuse(_why_in_the_way(stay.session, session))

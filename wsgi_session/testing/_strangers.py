@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._session import engines, texts
+from .._session import engines
+from .._sql import texts
 from ..observe._callers import Callers
 from ..observe._labels import label_of
 from ..registry import has_sessions
@@ -46,7 +47,9 @@ class Strangers:
 
     def on_execute(self, connection: Connection, statement: str, is_harmless: bool) -> None:
         """Refuse a statement that commits, itself or what was written before it."""
-        if texts.is_commit(statement) or (not is_harmless and _commits_at_once(connection, statement)):
+        if texts.is_commit(statement, connection.dialect.name) or (
+            not is_harmless and _commits_at_once(connection, statement)
+        ):
             self._meet(connection, "A statement that commits by itself")
 
     def tell(self) -> None:
@@ -80,8 +83,9 @@ def _identity_of(connection: Connection) -> Hashable:
 def _commits_at_once(connection: Connection, statement: str) -> bool:
     """Say whether what is sent on *connection*, and writes, is committed without a COMMIT."""
     driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite" and not driver.in_transaction:
-        return driver.isolation_level is None or texts.word_of(statement) not in _DML
-    if connection.dialect.name in ("mariadb", "mysql") and texts.commits_on_mysql(statement):
+    dialect = connection.dialect.name
+    if dialect == "sqlite" and not driver.in_transaction:
+        return driver.isolation_level is None or texts.word_of(statement, dialect) not in _DML
+    if dialect in texts.OF_MYSQL and texts.commits_on_mysql(statement, dialect):
         return True
     return engines.is_autocommit(connection)
