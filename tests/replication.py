@@ -55,7 +55,12 @@ def postgresql(standbys: int = 2, **options: Any) -> Iterator[tuple[PostgreSQL, 
         options: Those of the standbys, such as ``recovery_min_apply_delay="200ms"``.
     """
     with ExitStack() as stack:
-        of_primary = {"wal_level": "replica", "max_wal_senders": 8, "hot_standby": "on"}
+        of_primary = {
+            "wal_level": "replica",
+            "max_wal_senders": 8,
+            "hot_standby": "on",
+            "max_prepared_transactions": 5,
+        }
         primary = stack.enter_context(databases.running(PostgreSQL, of_primary))
         kind = type("StandbyOfThis", (Standby,), {"primary": primary})
         following = of_primary | {"max_standby_streaming_delay": "100ms"} | options
@@ -70,6 +75,8 @@ def mariadb() -> Iterator[tuple[MariaDB, MariaDB]]:
         primary = stack.enter_context(databases.running(MariaDB, options | {"server_id": 1}))
         replica = stack.enter_context(databases.running(MariaDB, options | {"server_id": 2, "read_only": 1}))
         execute(primary, "CREATE DATABASE test")
+        execute(primary, "CREATE USER app@'127.0.0.1'")  # whom 'read_only' binds
+        execute(primary, "GRANT ALL ON test.* TO app@'127.0.0.1'")
         execute(primary, "CREATE USER follower@'127.0.0.1'")
         execute(primary, "GRANT REPLICATION SLAVE ON *.* TO follower@'127.0.0.1'")
         execute(

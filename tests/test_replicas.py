@@ -19,12 +19,20 @@ from sqlalchemy.orm import sessionmaker
 from sqlalchemy.pool import NullPool
 
 from benchmarks.wire import RoundTrips, wired
-from tests import replication
+from tests import mariadb, replication
 from tests.drivers import POSTGRESQL
 from tests.helpers import Base, Exchange, Word, add_words, answer, request
 from tests.postgresql import PostgreSQL
-from wsgi_session import RequestScopedSession, RetryMiddleware, SessionMiddleware, on_unsafe_success, until_close
+from wsgi_session import (
+    RequestScopedSession,
+    RetryMiddleware,
+    SessionMiddleware,
+    on_unsafe_success,
+    session_scope,
+    until_close,
+)
 from wsgi_session.replicas import Replicas
+from wsgi_session.replicas._server import Replica
 
 KEY = "sqlalchemy.session"
 SECRET = "of these tests alone"
@@ -214,6 +222,44 @@ def test_a_read_waits_for_a_replica(cluster: Cluster, engines: list[Engine]) -> 
         assert (number_of(read), port_of(read)) == (number, engines[1].url.port)
 
 
+def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> None:
+    """It asks again until the time is over, and sees what it waits for if that comes in time."""
+    replicas = Replicas(engines[0], engines[1:2], wait=20)
+    browser = Browser(wrapped(words, replicas, engines[0]))
+
+    with paused(cluster[1][0]):
+        browser("POST")
+        resuming = Thread(target=_resume_when_asked, args=(replicas, cluster[1][0]))
+        resuming.start()
+        read = browser("GET")
+        resuming.join()
+
+    assert (number_of(read), port_of(read)) == (1, engines[1].url.port)
+    assert replicas.gauges()[1].polls > 1
+
+
+def _resume_when_asked(replicas: Replicas, standby: replication.Standby) -> None:
+    while not replicas.gauges()[1].polls:
+        time.sleep(0.01)
+    standby.resume()
+
+
+def test_one_thread_asks_a_replica_for_all(engines: list[Engine]) -> None:
+    """Who has waited for another's question takes its answer."""
+    replica = Replica(engines[1])
+    answers: list[bool] = []
+    asking = Thread(target=lambda: answers.append(replica.reaches({"": 1})))
+
+    with replica._lock:
+        asking.start()
+        time.sleep(0.05)
+        replica._polls += 1  # as the thread that has the lock does
+    asking.join()
+
+    assert answers == [False]
+    assert replica.gauges().polls == 1
+
+
 def test_no_replica(engines: list[Engine]) -> None:
     """Without replicas everything goes to the primary."""
     browser = Browser(wrapped(words, Replicas(engines[0], []), engines[0]))
@@ -277,6 +323,64 @@ def test_a_post_that_writes_nothing_sends_none(engines: list[Engine]) -> None:
     exchange = Browser(wrapped(app, Replicas(engines[0], engines[1:]), engines[0]))("POST")
 
     assert "Set-Cookie" not in dict(exchange.headers)
+
+
+@pytest.mark.parametrize("cookie", ["database_position=x; a@b=1", "database_position=x; other=1", "other=1"])
+def test_cookies_of_others(cookie: str, engines: list[Engine]) -> None:
+    """What else is in the header is nobody's business, also if it is no cookie."""
+    app = wrapped(words, Replicas(engines[0], engines[1:]), engines[0])
+
+    assert port_of(request(app, HTTP_COOKIE=cookie)) in ports(engines[1:])
+
+
+@pytest.mark.parametrize("twophase", [False, True])
+def test_a_commit_outside_of_requests(twophase: bool, engines: list[Engine]) -> None:
+    """A job commits on the primary as ever."""
+    Replicas(engines[0], engines[1:])
+
+    with session_scope(RequestScopedSession(sessionmaker(engines[0], twophase=twophase))) as session:
+        add_words(session, "by a job")
+
+    with engines[0].connect() as connection:
+        assert connection.scalar(select(func.count(Word.id))) == 1
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL)
+def test_a_commit_in_two_phases(cluster: Cluster, engines: list[Engine]) -> None:
+    """A commit in two phases has a position, too."""
+    replicas = Replicas(engines[0], engines[1:])
+    factory = sessionmaker(engines[0], twophase=True)
+    inner = SessionMiddleware(words, factory, commit=on_unsafe_success, bind=replicas)
+    browser = Browser(replicas.middleware(inner, SECRET))
+
+    with paused(*cluster[1]):
+        browser("POST")
+        assert number_of(browser("GET")) == 1
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL[:2])
+def test_a_position_that_is_refused(cluster: Cluster, engines: list[Engine], caplog: pytest.LogCaptureFixture) -> None:
+    """What is committed is so, though the user may not ask for the position: the client reads from the primary."""
+    for statement in (
+        "DROP ROLE IF EXISTS modest",
+        "CREATE ROLE modest LOGIN",
+        "GRANT ALL ON word, letter, word_id_seq TO modest",
+        "REVOKE EXECUTE ON FUNCTION pg_current_wal_insert_lsn() FROM PUBLIC",
+    ):
+        replication.execute(cluster[0], statement)
+    modest = create_engine(engines[0].url.set(username="modest"), pool_size=1)
+    try:
+        browser = Browser(wrapped(words, Replicas(modest, engines[1:]), modest))
+        for number in (1, 2):
+            assert browser("POST").status == "200 OK"
+            read = browser("GET")
+            assert (number_of(read), port_of(read)) == (number, modest.url.port)
+    finally:
+        modest.dispose()
+        replication.execute(cluster[0], "GRANT EXECUTE ON FUNCTION pg_current_wal_insert_lsn() TO PUBLIC")
+        replication.execute(cluster[0], "DROP OWNED BY modest")
+
+    assert "The position after a COMMIT could not be found out" in caplog.text
 
 
 def test_a_header_for_clients_without_cookies(cluster: Cluster, engines: list[Engine]) -> None:
@@ -527,6 +631,21 @@ def test_a_replica_that_is_lost(make_engine: MakeEngine, caplog: pytest.LogCaptu
         assert port_of(Browser(app)("GET")) == standby.url.port
 
 
+def test_a_replica_that_is_not_there(engines: list[Engine], caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that cannot be asked is put aside, which is said once until it answers."""
+    nowhere = create_engine(engines[1].url.set(port=1))
+    replicas = Replicas(engines[0], [nowhere])
+    browser = Browser(wrapped(words, replicas, engines[0]))
+    browser("POST")
+
+    for _ in range(2):
+        assert port_of(browser("GET")) == engines[0].url.port
+        replicas._replicas[0]._up_again = 0  # as after two seconds
+
+    assert caplog.text.count("is put aside: OperationalError") == 1
+    assert replicas.gauges()[1].failures == 2
+
+
 def test_a_standby_that_was_promoted(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:
     """A standby that is one no more is asked for nothing, as soon as it is seen."""
     with replication.postgresql(1) as (primary_server, [server]):
@@ -573,7 +692,7 @@ def at_which_port(environ: Any, start_response: Any) -> Any:
 @pytest.mark.parametrize("driver", POSTGRESQL)
 def test_a_transaction_that_was_to_read(engines: list[Engine]) -> None:
     """A write in a transaction that the application has made read-only is its own mistake: the pool stays."""
-    pool = engines[0].pool
+    before = backend(engines[0])
 
     def app(environ: Any, start_response: Any) -> Any:
         environ[KEY].execute(text("SET TRANSACTION READ ONLY"))
@@ -585,7 +704,14 @@ def test_a_transaction_that_was_to_read(engines: list[Engine]) -> None:
 
     Browser(wrapped(app, Replicas(engines[0], []), engines[0]))("POST")
 
-    assert engines[0].pool is pool
+    assert backend(engines[0]) == before
+
+
+def backend(engine: Engine) -> int:
+    """Return which connection of the server's the pool hands out."""
+    asked = "SELECT pg_backend_pid()" if engine.dialect.name == "postgresql" else "SELECT CONNECTION_ID()"
+    with engine.connect() as connection:
+        return int(connection.scalar(text(asked)))
 
 
 # MariaDB
@@ -595,7 +721,7 @@ def test_a_transaction_that_was_to_read(engines: list[Engine]) -> None:
 def test_mariadb(make_engine: MakeEngine) -> None:
     """MariaDB's replicas are followed by their GTIDs; a write that one refuses is written by the primary."""
     with replication.mariadb() as servers:
-        urls = [server.url.set(database="test") for server in servers]
+        urls = [server.url.set(database="test", username="app") for server in servers]
         primary, replica = (make_engine(url, "mariadb+pymysql") for url in urls)
         Base.metadata.create_all(primary)
         replicas = Replicas(primary, [replica], wait=20)
@@ -610,13 +736,42 @@ def test_mariadb(make_engine: MakeEngine) -> None:
         assert (number_of(late("GET")), port_of(late("GET"))) == (2, primary.url.port)
         replication.execute(servers[1], "START SLAVE SQL_THREAD")
 
+        refused = Browser(wrapped(words, Replicas(primary, [replica]), primary))("GET", "/writes")
+        assert (number_of(refused), port_of(refused)) == (3, primary.url.port)
+        replication.execute(servers[0], "SET GLOBAL read_only = 1")
+        before = backend(primary)
+        with pytest.raises(DBAPIError):
+            browser("POST")
+        assert backend(primary) != before
+
+
+@pytest.mark.system("mariadb-server")
+def test_an_option_of_mariadb_that_refuses_something_else(make_engine: MakeEngine) -> None:
+    """The same code where the server writes: the pool stays."""
+    with mariadb.server(secure_file_priv="/tmp") as server:
+        engine = make_engine(server.url, "mariadb+pymysql")
+        Replicas(engine, [])
+        before = backend(engine)
+        with engine.connect() as connection:
+            for statement, code in (("SELECT 1 INTO OUTFILE '/var/nowhere'", "1290"), ("SELECT no_such_thing", "1054")):
+                with pytest.raises(DBAPIError, match=code):
+                    connection.execute(text(statement))
+
+        assert backend(engine) == before
+
 
 # What is refused
+
+
+def _of_unknown_driver(engine: Engine) -> Engine:
+    engine.dialect.driver = "unheard"
+    return engine
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (lambda engine: Replicas(_of_unknown_driver(engine), []), "it is not known what the driver 'unheard' does"),
         (lambda engine: Replicas("postgresql://db1", []), "Replicas takes engines, not 'postgresql://db1'"),  # type: ignore[arg-type]
         (lambda engine: Replicas(engine, [], wait=-1), "wait=-1 has to be"),
         (lambda engine: Replicas(create_engine("sqlite:///of_all"), []), "sqlite:///of_all.* are not known"),

@@ -21,10 +21,11 @@ from .retry._conflict import is_retryable
 from .retry._job import retrying
 from .retry._middleware import RetryMiddleware, service_unavailable
 from .retry._policy import FailedAttempt, IsRetryable, IsRetryableThere, RetryHook
-from .scope import Scope, State
+from .scope import ChooseBind, Scope, SetUpHook, State
 
 __all__ = [
     "AutocommitError",
+    "ChooseBind",
     "CommitRule",
     "CommitVeto",
     "FailedAttempt",
@@ -41,6 +42,7 @@ __all__ = [
     "ScopeEndedError",
     "ScopeStateError",
     "SessionMiddleware",
+    "SetUpHook",
     "State",
     "TransactionLostError",
     "WSGISessionError",

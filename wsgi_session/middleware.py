@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .commit import CommitRule
     from .observe import Recorder
-    from .scope import BeginHook, ChooseBind
+    from .scope import ChooseBind, SetUpHook
 
     S = TypeVarWithDefault("S", bound=Session, default=Session)
 else:
@@ -54,7 +54,7 @@ class SessionMiddleware(Generic[S]):
         commit: CommitRule = never,
         release_reads: bool = False,
         bind: ChooseBind | None = None,
-        on_begin: BeginHook | None = None,
+        on_begin: SetUpHook | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         """Wrap *app*.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-BeginHook: TypeAlias = "Callable[[Connection, WSGIEnvironment], object]"
+SetUpHook: TypeAlias = "Callable[[Connection, WSGIEnvironment], object]"
 """Is called with a connection on which a transaction of a request has begun, before its first statement."""
 
 ChooseBind: TypeAlias = "Callable[[WSGIEnvironment], Engine | None]"

@@ -122,16 +122,22 @@ def counting(meeting: Meeting) -> Any:
     return app
 
 
+def increment_locked(session: Any, number: int) -> None:
+    """Increment a word that nobody else may change meanwhile: at READ COMMITTED the read alone keeps nobody from it."""
+    session.get(Word, number, with_for_update=True)
+    increment(session, number)
+    session.flush()
+
+
 def crossing(meeting: Meeting) -> Any:
     """Make an application that increments two words, in the order of the path; two that meet lock each other out."""
 
     def app(environ: Any, start_response: Any) -> Any:
         session = environ[KEY]
         first, second = map(int, environ["PATH_INFO"].strip("/").split("-"))
-        increment(session, first)
-        session.flush()
+        increment_locked(session, first)
         meeting.wait(environ["retry.attempt"])
-        increment(session, second)
+        increment_locked(session, second)
         answer(start_response)
         return [b"done"]
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ..commit import CommitRule
-    from ..scope import BeginHook, ChooseBind
+    from ..scope import ChooseBind, SetUpHook
 
 S = TypeVar("S", bound="Session")
 
@@ -58,7 +58,7 @@ class Terms:
     bind: ChooseBind | None = None
     """Chooses the engine of each."""
 
-    on_begin: BeginHook | None = None
+    on_begin: SetUpHook | None = None
     """What to call where a transaction begins in one."""
 
 

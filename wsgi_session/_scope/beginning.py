@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Transaction
     from sqlalchemy.orm import Session, SessionTransaction
 
-    from ..scope import BeginHook
+    from ..scope import SetUpHook
     from .base import BaseScope
 
 
-def listen(hook: BeginHook) -> BeginHook:
+def listen(hook: SetUpHook) -> SetUpHook:
     """Have the transactions of requests set up, from now on, as `Terms.on_begin` says, such as *hook*."""
     if _after_begin not in listening.on_begin:
         listening.on_begin.append(_after_begin)
@@ -59,7 +59,7 @@ def _is_own(scope: BaseScope, session: Session) -> bool:
     return any(source is scope.terms.source and one is session for source, one in scope.sessions())
 
 
-def _set_up(scope: BaseScope, hook: BeginHook, connection: Connection) -> None:
+def _set_up(scope: BaseScope, hook: SetUpHook, connection: Connection) -> None:
     if engines.is_autocommit(connection):
         raise AutocommitError(
             f"{scope!r}: {connection.engine!r} is in AUTOCOMMIT, so there is no transaction for 'on_begin' to set up."

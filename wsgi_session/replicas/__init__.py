@@ -1,7 +1,6 @@
 """Reads on replicas, none of which is stale for a client that has written."""
 
-from ._middleware import PositionMiddleware
 from ._replicas import Replicas
 from ._server import ServerGauges
 
-__all__ = ["PositionMiddleware", "Replicas", "ServerGauges"]
+__all__ = ["Replicas", "ServerGauges"]

@@ -56,20 +56,22 @@ class Commits:
 
     def __init__(self, engine: Engine, word: LastWord, wanted: Callable[[], Note | None]) -> None:
         """Commit on *engine*."""
+        self._has_answered = False
         self._log: Log = log_of(engine)
-        self._takes_both_at_once = engine.dialect.driver == "psycopg"
+        self._takes_several = engine.dialect.driver == "psycopg"
         self._wanted = wanted
         self._word = word
 
     def commit(self, connection: PoolProxiedConnection, commit: Callable[[PoolProxiedConnection], None]) -> None:
         """Commit what was written on *connection*, as *commit* does, and have the position noted.
 
-        With psycopg that is one message, and so one round trip; with other drivers it is one more.
+        With psycopg that is one message, and so one round trip; with other drivers it is one more. The first time it is
+        one more with psycopg, too: if the question were refused, nobody could tell that from a COMMIT that was.
         """
         note = self._wanted()
         if note is None:
             commit(connection)
-        elif self._takes_both_at_once and self._word.is_in_transaction(connection):
+        elif self._takes_several and self._has_answered and self._word.is_in_transaction(connection):
             with connection.cursor() as cursor:  # type: ignore[attr-defined]  # psycopg's
                 cursor.execute(f"COMMIT; {self._log.of_primary}", prepare=False)
                 cursor.nextset()
@@ -86,11 +88,13 @@ class Commits:
     def _asked(self, connection: PoolProxiedConnection) -> Position:
         """Ask for the position; what is committed is so, whether there is an answer or not."""
         try:
-            return self._log.parse(_scalar(connection, self._log.of_primary))
+            position = self._log.parse(_scalar(connection, self._log.of_primary))
         except Exception:
             log.exception("The position after a COMMIT could not be found out; its client reads from the primary.")
             connection.invalidate()
             return BEYOND
+        self._has_answered = True
+        return position
 
 
 def _scalar(connection: PoolProxiedConnection, query: str) -> str:

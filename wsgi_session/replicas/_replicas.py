@@ -103,7 +103,7 @@ class Replicas:
         cookie: str = "database_position",
         header: str | None = None,
         max_age: int = 60,
-    ) -> PositionMiddleware:
+    ) -> WSGIApplication:
         """Wrap *app* in what carries the positions of clients.
 
         It belongs around the `SessionMiddleware`, and inside of a `RetryMiddleware`. A position is sent only where a

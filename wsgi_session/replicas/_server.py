@@ -83,7 +83,9 @@ class Replica:
         return self.is_up and reaches(self._known, target)
 
     def put_aside(self, reason: object) -> None:
-        """Ask it no more for a while; the first time in a row is logged."""
+        """Ask it no more for a while, unless that is so already; the first time in a row is logged."""
+        if not self.is_up:
+            return
         self._failures += 1
         self._up_again = time.monotonic() + ASIDE
         if not self._was_put_aside:
@@ -106,5 +108,4 @@ class Replica:
             self.put_aside("it is no replica (any more)")
             return
         self._was_put_aside = False
-        if position:
-            self._known = furthest(self._known, self._log.parse(str(position)))
+        self._known = furthest(self._known, self._log.parse(str(position)))
