@@ -96,16 +96,17 @@ class PoolOfOne(CreateEnginePlugin):
 
 
 def load(target: str) -> Any:
-    """Import an example's application."""
+    """Import an example's application; parentheses after its name have a factory make it."""
     plugins.register("pool_of_one", __name__, PoolOfOne.__name__)
     module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found = getattr(importlib.import_module(module), name.removesuffix("()"))
+    return found() if name.endswith("()") else found
 
 
 def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("target", help="module:name")
+    parser.add_argument("target", help="module:name, or module:name() for a factory")
     parser.add_argument("--without-rule", action="store_true", help="whatever the example says")
     arguments = parser.parse_args()
     app = load(arguments.target)
