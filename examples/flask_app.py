@@ -13,7 +13,7 @@ from flask import Flask, Response, abort, g, request
 from sqlalchemy import select
 
 from notes import Note, Session
-from wsgi_session import SessionMiddleware, on_unsafe_success
+from wsgi_session import SessionMiddleware, on_unsafe_success, session_of
 
 app = Flask(__name__)
 app.wsgi_app = SessionMiddleware(app.wsgi_app, Session, commit=on_unsafe_success)  # type: ignore[method-assign]
@@ -22,7 +22,7 @@ app.wsgi_app = SessionMiddleware(app.wsgi_app, Session, commit=on_unsafe_success
 @app.before_request
 def put_session_into_g() -> None:
     """Let views write ``g.session``."""
-    g.session = request.environ["sqlalchemy.session"]
+    g.session = session_of(request.environ, Session)
 
 
 @app.get("/notes")

@@ -49,7 +49,7 @@ def is_part(code: str, whole: str) -> bool:
 def test_the_code_of_a_document_runs(document: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """The blocks of one document are one program, and each application that it wraps answers."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "__main__"}
 
     for block in blocks(document):
         before = names.get("application")
