@@ -30,7 +30,7 @@ def steps_of(name: str) -> list[Step]:
     return [one for one in steps(page) if not (isinstance(one, Command) and one.line.startswith(("pip ", "make ")))]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/alembic.md", "docs/tutorial.md"])
 def test_each_step_prints_what_is_shown(name: str, port: str, tmp_path: Path) -> None:
     """Who follows a page from an empty folder sees what it says, to its end."""
     with Reader(tmp_path, environment_of(BINARIES, PORT=port)) as reader:
