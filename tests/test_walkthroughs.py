@@ -33,19 +33,19 @@ def steps_of(name: str) -> list[Step]:
 @pytest.mark.parametrize("name", ["README.md", "docs/alembic.md", "docs/tutorial.md"])
 def test_each_step_prints_what_is_shown(name: str, port: str, tmp_path: Path) -> None:
     """Who follows a page from an empty folder sees what it says, to its end."""
-    with Reader(tmp_path, environment_of(BINARIES, PORT=port)) as reader:
+    with Reader(tmp_path, environment_of(BINARIES, PORT=port, FLASK_RUN_PORT=port)) as reader:
         for step in steps_of(name):
             reader.follow(step)
 
 
 def test_the_application_of_the_readme_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quick start is an application that a server can serve."""
+    """The quick start is an application that answers."""
     monkeypatch.chdir(tmp_path)
     app_file = next(step for step in steps_of("README.md") if isinstance(step, File))
     (tmp_path / app_file.name).write_text(app_file.text)
     app = runpy.run_path(app_file.name)
 
-    exchange = request(app["application"])
+    exchange = request(app["app"])
     app["engine"].dispose()
 
     assert (exchange.status, exchange.body) == ("200 OK", b"hello")

@@ -67,11 +67,12 @@ class Home:
         return number > 0
 
     def _variables(self) -> dict[str, str]:
-        """Return what a newcomer's shell knows: home, path, a free port, and how pip gets to its index."""
+        """Return what a newcomer's shell knows: home, path, free ports, and how pip gets to its index."""
         passed = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "SSL_"))}
         links = f"{passed.get('PIP_FIND_LINKS', '')} {self._wheels}".strip()
         path = f"{self._environment / 'bin'}{os.pathsep}{self._binaries}"
-        return passed | {"HOME": str(self.folder), "PATH": path, "PIP_FIND_LINKS": links, "PORT": _free_port()}
+        ports = {"PORT": _free_port(), "FLASK_RUN_PORT": _free_port()}
+        return passed | ports | {"HOME": str(self.folder), "PATH": path, "PIP_FIND_LINKS": links}
 
 
 def _made(folder: Path) -> Path:
