@@ -21,7 +21,7 @@ from tests.machine import hear_interrupts
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = ("README.md", "docs/tutorial.md")
-PROGRAMS = ("make", "sh", "cat", "find", "ls", "mkdir", "rm", "touch")
+PROGRAMS = ("make", "sh", "cat", "echo", "find", "ls", "mkdir", "rm", "touch")
 
 
 def main() -> int:
