@@ -1,4 +1,4 @@
-"""The page of Flask: the file that one copies from it runs, with its commands, its forms and its tests."""
+"""The pages with one file to copy: it runs, with its commands, its forms and its tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from tests.documents import Command, Reader, Step, environment_of, steps
 
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
-FILES = ("flask_site.py", "test_flask_site.py")
+PAGES = {
+    "flask_site.py": "flask",
+    "test_flask_site.py": "flask",
+    "django_site.py": "django",
+    "test_django_site.py": "django",
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Copy the files of the page."""
-    for name in FILES:
+    """Copy the files of the pages."""
+    for name in PAGES:
         shutil.copy(ROOT / "examples" / name, tmp_path)
     return tmp_path
 
@@ -33,31 +38,35 @@ def port() -> int:
         return int(server.getsockname()[1])
 
 
-def commands() -> list[Step]:
+def text_of(framework: str) -> str:
+    """Return the text of a page."""
+    return (ROOT / "docs" / "frameworks" / f"{framework}.md").read_text()
+
+
+def commands(framework: str) -> list[Step]:
     """List what the page has one type, but for what installs something."""
-    page = (ROOT / "docs" / "frameworks" / "flask.md").read_text()
+    page = text_of(framework)
     return [one for one in steps(page) if isinstance(one, Command) and not one.line.startswith("pip ")]
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_has_the_whole_file(name: str) -> None:
-    """Who copies a block of the page has all that the file has, but for its docstring and its last tests."""
-    page = (ROOT / "docs" / "frameworks" / "flask.md").read_text()
-    _, _, code = (ROOT / "examples" / name).read_text().partition("from __future__")
-    block = page.partition(f"<!-- examples/{name} -->\n```python\nfrom __future__")[2]
-    shown = "from __future__" + block.partition("```")[0]
+    """Who copies a block of the page has all that the file has, but for its docstring and the last tests of Flask's."""
+    code = (ROOT / "examples" / name).read_text().partition("from __future__")[2]
+    shown = (
+        text_of(PAGES[name]).partition(f"<!-- examples/{name} -->\n```python\nfrom __future__")[2].partition("```")[0]
+    )
 
-    assert ("from __future__" + code).startswith(shown.rstrip())
-    if name == FILES[0]:
-        assert shown == "from __future__" + code
+    assert shown
+    assert code.startswith(shown.rstrip()) if name == "test_flask_site.py" else code == shown
 
 
-def test_what_the_page_says_to_type(folder: Path, port: int) -> None:
+def test_what_the_page_of_flask_says_to_type(folder: Path, port: int) -> None:
     """The commands of the page make the tables, add a user, and start a server on which that user may add a book."""
     environment = environment_of(BINARIES, FLASK_RUN_PORT=str(port))
 
     with Reader(folder, environment) as reader:
-        for step in commands():
+        for step in commands("flask"):
             reader.follow(step)
         login = asked(port, "/login", "POST", b"name=ada&password=engine", FORM)
         cookie = {"Cookie": dict(login.headers)["set-cookie"].partition(";")[0]}
@@ -96,6 +105,28 @@ def test_the_shell_has_a_session(folder: Path) -> None:
     assert "True" in done.stdout
 
 
+def test_what_the_page_of_django_says_to_type(folder: Path, port: int) -> None:
+    """The commands of the page make Django's tables and start a server: books are SQLAlchemy's, the admin Django's."""
+    server = Command(
+        f"python django_site.py runserver --noreload {port}", "...Quit the server with CONTROL-C.\n...", stays=True
+    )
+
+    with Reader(folder, environment_of(BINARIES, PYTHONUNBUFFERED="1")) as reader:
+        for step in [*commands("django"), server]:
+            reader.follow(step)
+        form = asked(port, "/books/new")
+        token = form.body.decode().partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+        cookie = {"Cookie": dict(form.headers)["set-cookie"].partition(";")[0]}
+        added = asked(port, "/books/new", "POST", f"title=Emma&csrfmiddlewaretoken={token}".encode(), FORM | cookie)
+        refused = asked(port, "/books/1", "POST", f"title=&csrfmiddlewaretoken={token}".encode(), FORM | cookie)
+        pages = {path: asked(port, path) for path in ("/", "/count", "/export", "/admin/login/")}
+
+    assert (added.status, refused.status) == (302, 422)
+    assert {answer.status for answer in pages.values()} == {200}
+    assert "Emma" in pages["/"].body.decode()
+    assert (pages["/count"].body, pages["/export"].body) == (b"1", b"Emma\n")
+
+
 CLOSING = """
 from functools import partialmethod
 from flask.testing import FlaskClient
@@ -105,12 +136,13 @@ FlaskClient.open = partialmethod(FlaskClient.open, buffered=True)
 """Has Flask's client close each response; to be removed as soon as the fixtures do so."""
 
 
-def test_its_tests_pass(folder: Path) -> None:
-    """The tests of the page pass, with Flask's own client and the fixtures of this package."""
+@pytest.mark.parametrize("framework", ["flask", "django"])
+def test_its_tests_pass(framework: str, folder: Path) -> None:
+    """The tests of the page pass, with the fixtures of this package and, in Flask, with its own client."""
     (folder / "conftest.py").write_text(CLOSING)
 
     done = subprocess.run(
-        ["sh", "-c", "python -m pytest -q -p no:cacheprovider"],
+        ["sh", "-c", f"python -m pytest -q -p no:cacheprovider test_{framework}_site.py"],
         cwd=folder,
         env=environment_of(BINARIES, PYTHONPATH=str(folder)),
         capture_output=True,
