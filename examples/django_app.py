@@ -26,7 +26,7 @@ from django.views import View
 from sqlalchemy import orm, select
 
 from notes import Note, Session
-from wsgi_session import SessionMiddleware, on_unsafe_success
+from wsgi_session import SessionMiddleware, on_unsafe_success, session_of
 
 settings.configure(
     ALLOWED_HOSTS=["localhost", "127.0.0.1"],
@@ -51,7 +51,7 @@ def put_session_into_request(
     """Let views write ``request.db``; ``request.session`` is the one with the cookie."""
 
     def middleware(request: Request) -> HttpResponse:
-        request.db = request.environ["sqlalchemy.session"]
+        request.db = session_of(request.environ, Session)
         return get_response(request)
 
     return middleware

@@ -20,13 +20,12 @@ from sqlalchemy import orm, select
 from sqlalchemy.exc import IntegrityError
 
 from notes import Note, Session
-from wsgi_session import SessionMiddleware, on_unsafe_success
+from wsgi_session import SessionMiddleware, on_unsafe_success, session_of
 
 
 def dbsession(request: Request) -> orm.Session:
     """Let views write ``request.dbsession``."""
-    session: orm.Session = request.environ["sqlalchemy.session"]
-    return session
+    return session_of(request.environ, Session)
 
 
 @view_config(route_name="notes", request_method="GET", renderer="json")

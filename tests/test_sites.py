@@ -6,21 +6,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.client import asked
-from tests.documents import Command, Reader, Step, environment_of, steps
+from tests.documents import Command, File, Reader, Step, environment_of, steps
 
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
-PAGES = {
-    "flask_site.py": "flask",
-    "test_flask_site.py": "flask",
-    "django_site.py": "django",
-    "test_django_site.py": "django",
-}
+FRAMEWORKS = ["flask", "django", "pyramid"]
+PAGES = {f"{prefix}{name}_site.py": name for name in FRAMEWORKS for prefix in ("", "test_")}
+"""The files that are copied, each with its page."""
 
 
 @pytest.fixture
@@ -127,6 +126,45 @@ def test_what_the_page_of_django_says_to_type(folder: Path, port: int) -> None:
     assert (pages["/count"].body, pages["/export"].body) == (b"1", b"Emma\n")
 
 
+@pytest.mark.parametrize(
+    "line", ["waitress-serve --listen 127.0.0.1:8000 --call pyramid_site:main", "PYTHONPATH=. pserve site.ini"]
+)
+def test_what_the_page_of_pyramid_says_to_type(line: str, folder: Path, port: int) -> None:
+    """By its factory or by its `.ini` file, the application keeps a book, and refuses a form and a title."""
+    page = text_of("pyramid")
+    assert line in page
+    files = [step for step in steps(page.replace("127.0.0.1:8000", f"127.0.0.1:{port}")) if isinstance(step, File)]
+    server = Command(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}"), "...", stays=True)
+
+    with Reader(folder, environment_of(BINARIES, PYTHONUNBUFFERED="1")) as reader:
+        for step in [*files, Command("python pyramid_site.py Evelina", "..."), server]:
+            reader.follow(step)
+        wait_for(port)
+        answers = [asked(port, path, "POST", body, FORM).status for path, body in POSTS]
+        shown_books = asked(port, "/").body
+
+    assert answers == [303, 422, 409, 404]
+    assert shown_books == b'["Emma", "Evelina"]'
+
+
+POSTS = [
+    ("/books/new", b"title=Emma"),
+    ("/books/1", b"title="),
+    ("/books/new", b"title=Emma"),
+    ("/books/7", b"title=a"),
+]
+
+
+def wait_for(port: int) -> None:
+    """Wait until a server listens."""
+    for _ in range(1200):
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        time.sleep(0.05)
+    pytest.fail("The server does not listen.")
+
+
 CLOSING = """
 from functools import partialmethod
 from flask.testing import FlaskClient
@@ -136,7 +174,7 @@ FlaskClient.open = partialmethod(FlaskClient.open, buffered=True)
 """Has Flask's client close each response; to be removed as soon as the fixtures do so."""
 
 
-@pytest.mark.parametrize("framework", ["flask", "django"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_its_tests_pass(framework: str, folder: Path) -> None:
     """The tests of the page pass, with the fixtures of this package and, in Flask, with its own client."""
     (folder / "conftest.py").write_text(CLOSING)
