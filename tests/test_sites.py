@@ -167,20 +167,9 @@ def wait_for(port: int) -> None:
     pytest.fail("The server does not listen.")
 
 
-CLOSING = """
-from functools import partialmethod
-from flask.testing import FlaskClient
-
-FlaskClient.open = partialmethod(FlaskClient.open, buffered=True)
-"""
-"""Has Flask's client close each response; to be removed as soon as the fixtures do so."""
-
-
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_its_tests_pass(framework: str, folder: Path) -> None:
     """The tests of the page pass, with the fixtures of this package and, in Flask, with its own client."""
-    (folder / "conftest.py").write_text(CLOSING)
-
     done = subprocess.run(
         ["sh", "-c", f"python -m pytest -q -p no:cacheprovider test_{framework}_site.py"],
         cwd=folder,

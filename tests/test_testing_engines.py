@@ -493,6 +493,7 @@ def attempt(call: Callable[[], Any]) -> Any:
 @example(plan=[(True, "write"), (False, "fail"), (False, "commit")])
 @example(plan=[(False, "write"), (False, "fail"), (True, "write")])
 @example(plan=[(True, "write"), (False, "write"), (True, "fail"), (False, "commit")])
+@example(plan=[(False, "write"), (True, "write"), (False, "roll back"), (False, "write"), (True, "commit")])
 def test_two_sessions_in_any_order(plan: list[tuple[bool, str]], writer: Engine, reader: Engine) -> None:
     """Each is told of its commits what it is told in production, and the same is there; or the test fails."""
     First, Second = registry_on(writer), registry_on(reader)

@@ -131,7 +131,7 @@ class isolated(Isolation):  # noqa: N801
             if other is not None and not is_around and stay.thread != threading.get_ident():
                 self._problems.refuse(_why_not_at_once(enclosure))
             if not enclosure.savepoints.has_written(stay):
-                if callbacks.why_not_release(stay.session) is None:
+                if stay.undone_by is None and callbacks.why_not_release(stay.session) is None:
                     release(stay.session)
             elif not is_around:
                 self._problems.refuse(_why_in_the_way(stay.session, session))
