@@ -6,6 +6,7 @@ from .commit import CommitRule, CommitVeto, from_veto, never, on_success, on_uns
 from .current import current_environ, current_scope
 from .errors import (
     AutocommitError,
+    DeadlineExceededError,
     NoScopeError,
     OpenTransactionError,
     PartialCommitError,
@@ -19,7 +20,7 @@ from .middleware import SessionMiddleware
 from .registry import RequestScopedSession, session_of
 from .retry._conflict import is_retryable
 from .retry._job import retrying
-from .retry._middleware import RetryMiddleware, service_unavailable
+from .retry._middleware import RetryMiddleware, gateway_timeout, service_unavailable
 from .retry._policy import FailedAttempt, IsRetryable, IsRetryableThere, RetryHook
 from .scope import ChooseBind, Scope, SetUpHook, State
 
@@ -28,6 +29,7 @@ __all__ = [
     "ChooseBind",
     "CommitRule",
     "CommitVeto",
+    "DeadlineExceededError",
     "FailedAttempt",
     "IsRetryable",
     "IsRetryableThere",
@@ -49,6 +51,7 @@ __all__ = [
     "current_environ",
     "current_scope",
     "from_veto",
+    "gateway_timeout",
     "is_retryable",
     "never",
     "on_commit",

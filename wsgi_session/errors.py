@@ -7,6 +7,10 @@ class WSGISessionError(Exception):
     """Base of every error that is this package's own."""
 
 
+class DeadlineExceededError(WSGISessionError, TimeoutError):
+    """A transaction was to begin in a request whose time is over."""
+
+
 class NoScopeError(WSGISessionError, RuntimeError):
     """A session was asked for where no scope is open."""
 

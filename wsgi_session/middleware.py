@@ -96,7 +96,8 @@ class SessionMiddleware(Generic[S]):
         if bind is not None:
             checked_hook(bind, "bind, which chooses the engine of a request,")
         if on_begin is not None:
-            beginning.listen(checked_hook(on_begin, "on_begin"))
+            checked_hook(on_begin, "on_begin")
+            beginning.listen()
         self.app: WSGIApplication = _fork.checking(app if recorder is None else recorder.watching(app))
         self.commit = commit
         self.environ_key = environ_key

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from .._log import log
+from .._scope import beginning
 from .._scope.look import look, nearest_open
 from .._wsgi import Repeating
 from ..scope import checked_application
@@ -49,6 +50,8 @@ class RetryMiddleware(Repeating):
         retry_disconnects: bool = False,
         retry_responses: bool = True,
         exhausted: WSGIApplication | None = None,
+        deadline: float | None = None,
+        timed_out: WSGIApplication | None = None,
         on_failed_attempt: RetryHook | None = None,
         max_body: int = 16 * 2**20,
         max_in_memory: int = 2**18,
@@ -69,6 +72,11 @@ class RetryMiddleware(Repeating):
             exhausted: A WSGI application that answers when the attempts have run out, and when a pool of connections
                 has, such as `service_unavailable`; the error is its ``environ["wsgi_session.error"]``. None to leave
                 the error to the server.
+            deadline: The seconds that a request may take, with all its attempts; None for as long as it takes. A
+                transaction that begins after that is a `DeadlineExceededError`, there is no other attempt, and on
+                PostgreSQL a statement is ended (``statement_timeout``). ``environ["wsgi_session.deadline"]`` has it.
+            timed_out: A WSGI application that answers where that has happened, such as `gateway_timeout`; None to leave
+                the error to the server.
             on_failed_attempt: Is told of each failed attempt.
             max_body: The bytes of a request body up to which the request can be repeated.
             max_in_memory: The bytes of it that are kept in memory; what is more is on disk.
@@ -80,12 +88,20 @@ class RetryMiddleware(Repeating):
         self.app: WSGIApplication = checked_application(app, "RetryMiddleware wraps a WSGI application")
         if exhausted is not None:
             checked_application(exhausted, "exhausted has to be a WSGI application, such as 'service_unavailable'")
+        if timed_out is not None:
+            checked_application(timed_out, "timed_out has to be a WSGI application, such as 'gateway_timeout'")
+        if deadline is not None:
+            if not isinstance(deadline, int | float) or not deadline > 0:
+                raise ValueError(f"deadline={deadline!r} has to be a number of seconds, more than 0.")
+            beginning.listen()
         for name, size in (("max_body", max_body), ("max_in_memory", max_in_memory)):
             if not isinstance(size, int) or size < 0:
                 raise ValueError(f"{name}={size!r} has to be a number of bytes, 0 or more.")
         self._options = Options(
             app=app,
+            deadline=deadline,
             exhausted=exhausted,
+            timed_out=timed_out,
             max_body=max_body,
             max_in_memory=max_in_memory,
             policy=Policy(
@@ -122,7 +138,22 @@ class RetryMiddleware(Repeating):
 
 def service_unavailable(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """Answer 503 with a Retry-After of one second: a WSGI application for ``RetryMiddleware(..., exhausted=...)``."""
-    body = b"" if environ["REQUEST_METHOD"] == "HEAD" else b"The database is busy. Please try again.\n"
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "1"), ("Cache-Control", "no-store")]
-    start_response(f"503 {HTTPStatus.SERVICE_UNAVAILABLE.phrase}", headers)
-    return [body]
+    said = "The database is busy. Please try again.\n"
+    return _answer(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, said, ("Retry-After", "1"))
+
+
+def gateway_timeout(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """Answer 504: a WSGI application for ``RetryMiddleware(..., timed_out=...)``."""
+    return _answer(environ, start_response, HTTPStatus.GATEWAY_TIMEOUT, "The database has not answered in time.\n")
+
+
+def _answer(
+    environ: WSGIEnvironment,
+    start_response: StartResponse,
+    status: HTTPStatus,
+    said: str,
+    *headers: tuple[str, str],
+) -> Iterable[bytes]:
+    usual = [("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store")]
+    start_response(f"{status.value} {status.phrase}", [*usual, *headers])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else said.encode()]

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .. import _wsgi
 from .._log import log
 from .._response.start import HeldStart, held
+from .._scope.beginning import DEADLINE, LATE
 from .._scope.look import look, nearest_open
+from .._session.codes import sqlstate
 from . import _attempt
 from ._conflict import is_retryable
 from ._replay import RequestBody
@@ -28,13 +32,18 @@ if TYPE_CHECKING:
 AGAIN: Iterable[bytes] = iter(())
 """In place of an answer: there is to be another attempt."""
 
+QUERY_CANCELED = "57014"
+"""The SQLSTATE of a statement that PostgreSQL has ended, as by ``statement_timeout``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What a `RetryMiddleware` was given.  Lives as long as it does."""
 
     app: WSGIApplication
+    deadline: float | None
     exhausted: WSGIApplication | None
+    timed_out: WSGIApplication | None
     max_body: int
     max_in_memory: int
     policy: Policy
@@ -57,6 +66,9 @@ class AttemptedRequest:
         """Prepare the first attempt."""
         self.body = RequestBody(environ, max_body=options.max_body, max_in_memory=options.max_in_memory)
         self._environ = environ
+        if options.deadline is not None:
+            until = time.monotonic() + options.deadline
+            environ[DEADLINE] = min(until, environ.get(DEADLINE, until))
         self._options = options
         self._number = 0  # of the attempt; that in the environ is for the application, which may write to it
         self._start_response = start_response
@@ -112,6 +124,8 @@ class AttemptedRequest:
         policy, status = self._options.policy, start.status
         if not isinstance(status, str) or not status.startswith("5"):
             return
+        if (late := self._late_error(attempt, start, environ)) is not None:
+            raise late
         error = policy.reason(attempt, start.error, environ)
         may_excuse = self._options.retry_responses and self._may_excuse(attempt, start)
         if error is None:
@@ -145,6 +159,9 @@ class AttemptedRequest:
     ) -> Iterable[bytes] | None:
         """Decide what follows on an *error*: `AGAIN`, the answer in place of it, or None if it is final."""
         policy = self._options.policy
+        if (late := self._late_error(attempt, start, environ)) is not None and self._options.timed_out is not None:
+            environ["wsgi_session.error"] = late
+            return self._options.timed_out(environ, self._start_response)
         reason = policy.reason(attempt, error, environ)
         if reason is not None:
             failed = policy.failed_attempt(self._number, reason, self._obstacle(attempt, start), environ)
@@ -159,6 +176,20 @@ class AttemptedRequest:
         environ["wsgi_session.error"] = reason or attempt.ran_dry or error
         return self._options.exhausted(environ, self._start_response)
 
+    def _late_error(self, attempt: Attempt, start: HeldStart, environ: WSGIEnvironment) -> BaseException | None:
+        """Return the error by which the time of the request was over, if another application is to answer for it."""
+        if self._options.timed_out is None or not start.is_held or attempt.is_committed or not self._is_over(environ):
+            return None
+        late: BaseException | None = environ.get(LATE)
+        if late is None and isinstance(attempt.last_error, DBAPIError):
+            return attempt.last_error if sqlstate(attempt.last_error.orig) == QUERY_CANCELED else None
+        return late
+
+    def _is_over(self, environ: WSGIEnvironment) -> bool:
+        """Say whether the time of the request is over, but for what is lost by rounding."""
+        deadline: float = environ.get(DEADLINE, math.inf)
+        return time.monotonic() > deadline - 0.002
+
     def _may_excuse(self, attempt: Attempt, start: HeldStart) -> bool:
         """Say whether another application may answer that there is nothing to be had now."""
         return self._options.exhausted is not None and start.is_held and not attempt.is_committed
@@ -171,6 +202,8 @@ class AttemptedRequest:
             return "its request body is too long to be kept"
         if (scope := nearest_open(look())) is not None:
             return f"it runs inside of {scope!r}; RetryMiddleware belongs outside of the SessionMiddleware"
+        if self._is_over(self._environ):
+            return "its time is over"
         return attempt.obstacle
 
 
