@@ -34,6 +34,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 hear_interrupts()
 
+if "THROUGH_PGBOUNCER" in os.environ:  # tests/bouncer.py
+
+    @event.listens_for(Engine, "do_connect")
+    def _prepare_nothing(dialect: Any, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+        """Have psycopg prepare nothing, as ``docs/pgbouncer.md`` says."""
+        if dialect.driver == "psycopg":
+            options.setdefault("prepare_threshold", None)
+
 
 SLOWEST = (
     "test_all_life_machine",
