@@ -9,7 +9,7 @@ import pytest
 from wsgi_session.inspector._groups import groups
 from wsgi_session.inspector._parts import cut
 from wsgi_session.inspector._waterfall import lanes, strip, ticks
-from wsgi_session.observe import Held, Load, RequestRecord, Statement
+from wsgi_session.observe import Held, Load, Outcome, OutcomeKind, RequestRecord, Statement
 
 
 def statement(at: float, duration: float = 0.01, **said: Any) -> Statement:
@@ -28,6 +28,7 @@ def record(*said: Held | Statement, **more: Any) -> RequestRecord:
     """Make the record of a request of a second."""
     usual: dict[str, Any] = {"method": "GET", "path": "/", "number": 1, "attempt": 0, "status": 200, "started": 0.0}
     usual |= {"duration": 1.0, "waited": 0.0, "held": 0.0, "errors": (), "ran_dry": None, "is_dropped": False}
+    usual["outcome"] = Outcome(OutcomeKind.NOT_COMMITTED, "GET is safe")
     connections = tuple(one for one in said if isinstance(one, Held))
     statements = tuple(one for one in said if isinstance(one, Statement))
     return RequestRecord(**(usual | more), connections=connections, statements=statements)

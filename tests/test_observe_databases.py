@@ -149,7 +149,7 @@ def test_savepoints_are_not_the_end(engine: Engine, recorder: Recorder) -> None:
     record = record_of(work, engine, recorder, commit=on_success)
 
     assert (record.commits, record.rollbacks) == (1, 0)
-    assert record.uncommitted is None
+    assert record.loss is None
     assert not record.is_truncated
 
 
@@ -254,7 +254,7 @@ def test_a_statement_that_fails(engine: Engine, recorder: Recorder) -> None:
     (record,) = recorder.records
     assert kinds(record) == ["insert", "select", "rollback"]
     assert [(one.error is None, one.rowcount) for one in record.statements][1] == (False, None)
-    assert (record.commits, record.rollbacks, record.uncommitted) == (0, 1, None)
+    assert (record.commits, record.rollbacks, record.loss) == (0, 1, None)
 
 
 @on_every_server

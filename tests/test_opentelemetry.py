@@ -96,7 +96,7 @@ def test_without_statements_there_is_less(engine: Any, tracing: TracerProvider, 
     """A recorder that records no statements tells the waits and the holds."""
     request(stack(loops, engine, tracing, statements=False))
 
-    assert set(attributes(exporter.get_finished_spans()[0])) == {"waited", "held", "findings"}
+    assert set(attributes(exporter.get_finished_spans()[0])) == {"waited", "held", "outcome", "findings"}
 
 
 def test_interleaved_responses_have_their_own_spans(

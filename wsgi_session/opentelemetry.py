@@ -33,7 +33,8 @@ def annotate_span(_environ: WSGIEnvironment, /) -> RecordHook | None:
 
     The span gets attributes, each ``wsgi_session.`` and the name of a field of the `RequestRecord`: ``waited``,
     ``held``, and with statements ``idle`` and ``in_database``, in seconds, ``statement_count``, ``commits`` and
-    ``rollbacks``; and ``findings``, their kinds. Each finding is an event, ``wsgi_session.finding``.
+    ``rollbacks``; ``outcome``, its kind; and ``findings``, their kinds. Each finding is also an event,
+    ``wsgi_session.finding``.
 
     No spans are made: OpenTelemetry's own instrumentations of WSGI and SQLAlchemy are what does that.
 
@@ -54,7 +55,9 @@ def _annotate(span: Span, record: RequestRecord) -> None:
 def _attributes(record: RequestRecord) -> dict[str, AttributeValue]:
     names = _OF_CONNECTIONS if record.in_database is None else _OF_CONNECTIONS + _OF_STATEMENTS
     found: dict[str, AttributeValue] = {_PREFIX + name: getattr(record, name) for name in names}
-    return {**found, _PREFIX + "findings": [finding.kind.value for finding in record.findings]}
+    found[_PREFIX + "outcome"] = record.outcome.kind.value
+    found[_PREFIX + "findings"] = [finding.kind.value for finding in record.findings]
+    return found
 
 
 def _of_finding(finding: Finding) -> dict[str, AttributeValue]:

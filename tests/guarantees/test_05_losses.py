@@ -170,10 +170,16 @@ def test_the_end_of_a_with_statement(plain: bool, commit: Any, engine: Engine, c
     assert "1 new Word, thrown away by the end of 'with Session() as session:'" in said
 
 
+def refuses(environ: Any, status: int, headers: Any) -> bool:
+    """Commit nothing."""
+    return False
+
+
 REMEDIES = [
     (never, "Call 'session.commit()' in the view, before it returns, or have the middleware do it"),
     (until_close, "Call 'session.commit()' before the response is closed."),
-    (on_unsafe_success, "The rule 'on_unsafe_success' has not committed it"),
+    (on_unsafe_success, "'on_unsafe_success' commits no GET, which is a safe method. Write in a POST, or call"),
+    (refuses, "The rule 'refuses' has not committed it"),
 ]
 
 

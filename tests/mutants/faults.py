@@ -162,7 +162,7 @@ FAULTS = [
         "exc_info is no failure",
         5,
         "_response/start",
-        "        if exc_info is not None and exc_info[0] is not None and self.scope is not None:",
+        "        if exc_info and exc_info[0] is not None and self.scope is not None:",
         "        if False:",
     ),
     Fault(
@@ -190,8 +190,8 @@ FAULTS = [
         "losses are not mentioned",
         5,
         "_scope/losses",
-        '        log.warning(\n            "%s has lost',
-        '        log.debug(\n            "%s has lost',
+        'log.warning("%s has lost',
+        'log.debug("%s has lost',
     ),
     Fault(
         "a complete Content-Length gives nothing back",

@@ -35,6 +35,9 @@ from wsgi_session.observe import (
     LiveConnection,
     LiveRequest,
     Load,
+    Loss,
+    Outcome,
+    OutcomeKind,
     PoolGauges,
     Recorder,
     RecordHook,
@@ -142,7 +145,9 @@ def records(record: RequestRecord) -> None:
     assert_type(record.statements[0].load, Load | None)
     assert_type(record.findings, tuple[Finding, ...])
     assert_type(record.findings[0].kind, FindingKind)
-    assert_type(record.uncommitted, Statement | None)
+    assert_type(record.loss, Loss | None)
+    assert_type(record.outcome, Outcome)
+    assert_type(record.outcome.kind, OutcomeKind)
 
 
 def hooks_of_a_recorder() -> None:

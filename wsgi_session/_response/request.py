@@ -117,10 +117,16 @@ class RequestScope(BaseScope):
             if self.terms.release_reads:
                 release_reads(self)
 
-    def fail(self) -> None:
-        """Note that the response has failed: nothing of it is to be committed, and what it loses is no loss."""
+    def fail(self, error: BaseException | None = None) -> None:
+        """Note that the response has failed: nothing of it is to be committed, and what it loses is no loss.
+
+        Args:
+            error: What it has failed with, if the application has shown that.
+        """
         self.touch()
         self.may_warn = False
+        if error is not None and (notes := self.notes) is not None:
+            notes.fail(error)
         if self.outcome is OPEN and self.terms.settles:
             self.outcome = DOOMED
 

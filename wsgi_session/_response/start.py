@@ -49,8 +49,8 @@ class Settling(Protocol):
     def settle(self, start: Start) -> None:
         """Decide the outcome, and carry it out."""
 
-    def fail(self) -> None:
-        """Note that the response has failed."""
+    def fail(self, error: BaseException | None, /) -> None:
+        """Note that the response has failed, and with what."""
 
 
 class NotedStart:
@@ -75,8 +75,8 @@ class NotedStart:
         self.headers = headers
         if exc_info is None:
             return self.start_response(status, headers)
-        if exc_info[0] is not None:  # what `sys.exc_info()` returns where nothing has failed is no failure
-            self.scope.fail()
+        if exc_info and exc_info[0] is not None:  # what `sys.exc_info()` returns where nothing has failed is no failure
+            self.scope.fail(_error_in(exc_info))
         return self.start_response(status, headers, exc_info)
 
     @property
@@ -136,15 +136,14 @@ class HeldStart:
         self.status = status
         self.headers = headers
         self.exc_info = exc_info
-        if exc_info is not None and exc_info[0] is not None and self.scope is not None:
-            self.scope.fail()
+        if exc_info and exc_info[0] is not None and self.scope is not None:
+            self.scope.fail(_error_in(exc_info))
         return self
 
     @property
     def error(self) -> BaseException | None:
         """The error that the application has called it with, while it is held."""
-        exc_info = None if self.status is UNCALLED else self.exc_info
-        return exc_info[1] if exc_info else None
+        return None if self.status is UNCALLED else _error_in(self.exc_info)
 
     @property
     def missing(self) -> int | None:
@@ -194,10 +193,15 @@ class HeldStart:
         start_response = self.start_response
         if exc_info is None:
             return start_response(status, headers)
-        if self.scope is not None and exc_info[0] is not None:
-            self.scope.fail()
+        if self.scope is not None and exc_info and exc_info[0] is not None:
+            self.scope.fail(_error_in(exc_info))
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
         return start_response(status, headers, exc_info)
+
+
+def _error_in(exc_info: ExcInfo | None) -> BaseException | None:
+    """Return the error that an application has given; it may give anything that is false, and ``sys.exc_info()``."""
+    return exc_info[1] if exc_info else None
 
 
 def held(start_response: StartResponse) -> HeldStart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from .. import _fork, _wsgi, callbacks
 from .._session import lazy, transaction
@@ -62,6 +62,19 @@ class Terms:
     """What to call where a transaction begins in one."""
 
 
+class Notes(Protocol):
+    """What is noted of a scope by who records it.  Lives as long as the scope; it raises nothing."""
+
+    def doom(self) -> object:
+        """Note that the application has doomed the scope, in the line that runs now."""
+
+    def fail(self, error: BaseException) -> object:
+        """Note the error that ends what the scope is for; the state of the scope is still the one before it."""
+
+    def lose(self, what: str, remedy: str) -> object:
+        """Note what is lost that was not committed, and what to write instead."""
+
+
 class BaseScope(Scope):
     """A scope, with what only this package may see of it.  Lives as long as its request or block.
 
@@ -117,7 +130,7 @@ class BaseScope(Scope):
     outer: BaseScope | None
     """The nearest scope that had not ended when this one was opened."""
 
-    recording: object
+    recording: Notes
     """What is noted of it, if it is; not set otherwise."""
 
     session: Any
@@ -134,6 +147,11 @@ class BaseScope(Scope):
     def is_ended(self) -> bool:
         """Whether this scope has ended, or was inherited from a parent process."""
         return self.is_untouched is None or self.terms.generation != _fork.generation
+
+    @property
+    def notes(self) -> Notes | None:
+        """What is noted of it, if it is."""
+        return getattr(self, "recording", None)
 
     @property
     def is_dropped(self) -> bool:
@@ -159,6 +177,8 @@ class BaseScope(Scope):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
         self.touch()
         self.outcome = DOOMED
+        if (notes := self.notes) is not None:
+            notes.doom()
 
     def release(self) -> None:
         """End the transactions and give the connections back, now."""

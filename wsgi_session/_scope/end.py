@@ -41,6 +41,8 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
     try:
         if error is None:
             losses.warn(scope, scope.built())
+        elif (notes := scope.notes) is not None:
+            notes.fail(error)
     finally:
         scope.is_untouched = None
         token = None if look() is scope else enter(scope)  # for what runs in the scope that has ended

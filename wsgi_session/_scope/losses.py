@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 from .. import _wsgi, callbacks
 from .._log import log
 from .._session import changes
-from ..commit import never, until_close
+from ..commit import SAFE_METHODS, never, on_unsafe_success, until_close
 from .base import COMMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from wsgiref.types import WSGIEnvironment
 
     from sqlalchemy.orm import Session
 
     from .base import BaseScope
+
+_OF_WHAT_IS_THROWN_AWAY = "Commit before that, or take it out: the session is ended for you."
 
 
 def note(scope: BaseScope, session: Session, described: Callable[[], str]) -> None:
@@ -35,16 +38,19 @@ def warn(scope: BaseScope, sessions: list[Session]) -> None:
     if not scope.may_warn:
         return
     left = [f"{lost}, not committed" for session in sessions if (lost := _lost_with(scope, session))]
-    losses = [*scope.lost, *left]
-    if losses:
+    what = "; ".join((*scope.lost, *left))
+    if what:
         scope.may_warn = False
         environ = scope.environ
+        remedy = _remedy(environ, scope) if left else _OF_WHAT_IS_THROWN_AWAY
         log.warning(
             "%s has lost what it wrote: %s. %s",
             "A block of session_scope()" if environ is None else _wsgi.method_and_path(environ),
-            "; ".join(losses),
-            _remedy(scope) if left else "Commit before that, or take it out: the session is ended for you.",
+            what,
+            remedy,
         )
+        if environ is not None and (notes := scope.notes) is not None:
+            notes.lose(what, remedy)
 
 
 def _lost_with(scope: BaseScope, session: Session) -> str:
@@ -57,9 +63,9 @@ def _lost_with(scope: BaseScope, session: Session) -> str:
         return ""
 
 
-def _remedy(scope: BaseScope) -> str:
+def _remedy(environ: WSGIEnvironment | None, scope: BaseScope) -> str:
     rule = scope.terms.commit
-    if scope.environ is None:
+    if environ is None:
         return "Call 'session.commit()' in the block, or leave out 'commit=False'."
     if rule is until_close:
         return "Call 'session.commit()' before the response is closed."
@@ -70,5 +76,11 @@ def _remedy(scope: BaseScope) -> str:
         )
     if scope.outcome is COMMITTED:
         return "A rule commits before the first byte: what is written later has to be committed where it is written."
+    method = environ["REQUEST_METHOD"]
+    if rule is on_unsafe_success and method in SAFE_METHODS:
+        return (
+            f"'on_unsafe_success' commits no {method}, which is a safe method. Write in a POST, or call"
+            " 'session.commit()' in the view."
+        )
     name = getattr(rule, "__name__", repr(rule))
     return f"The rule {name!r} has not committed it: call 'session.commit()' in the view, or use another rule."

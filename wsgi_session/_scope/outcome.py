@@ -71,6 +71,8 @@ def roll_back(scope: BaseScope, error: BaseException | None = None) -> None:
     """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
     scope.touch()
     scope.may_warn = False
+    if error is not None and (notes := scope.notes) is not None:
+        notes.fail(error)
     if scope.state in (OPEN, DOOMED, SETTLING):
         scope.outcome = ROLLED_BACK
     built = scope.built()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 MYSQL_DRIVERS = frozenset({"MySQLdb", "asyncmy", "aiomysql", "cymysql", "mariadb", "mysql", "pymysql"})
 
 
-def code_of(error: BaseException) -> object:
+_code = re.compile(r"[0-9A-Z_]{1,60}")
+"""Whatever else a driver has in the place of a code may be a text, with values in it."""
+
+
+def code_of(error: BaseException) -> str | None:
     """Return the code of a driver's error: MySQL's number, SQLite's name, or the SQLSTATE; None if it has none.
 
     MySQL's drivers have an SQLSTATE, too, but it says little: ``23000`` for whatever constraint.
     """
-    return mysql_code(error) or getattr(error, "sqlite_errorname", None) or sqlstate(error)
+    found = str(mysql_code(error) or getattr(error, "sqlite_errorname", None) or sqlstate(error) or "")
+    return found if _code.fullmatch(found) else None
+
+
+def code_or_class(error: BaseException) -> str:
+    """Name an error in a word: by the code of the driver's error in it, or by its class where that has none."""
+    return code_of(getattr(error, "orig", None) or error) or type(error).__name__
 
 
 def sqlstate(error: Any) -> str | None:

@@ -1,7 +1,7 @@
 """Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
 
 from ._pools import PoolGauges
-from ._record import Finding, FindingKind, Held, Load, RequestRecord, Statement
+from ._record import Finding, FindingKind, Held, Load, Loss, Outcome, OutcomeKind, RequestRecord, Statement
 from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
 from ._visitors import is_local
 
@@ -14,6 +14,9 @@ __all__ = [
     "LiveConnection",
     "LiveRequest",
     "Load",
+    "Loss",
+    "Outcome",
+    "OutcomeKind",
     "PoolGauges",
     "RecordHook",
     "Recorder",

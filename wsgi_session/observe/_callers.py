@@ -49,17 +49,32 @@ class Callers:
         while frame is not None:
             filename = frame.f_code.co_filename
             name = names[filename] if filename in names else self._named(filename)
-            if name is not None and (line := self._line_of(frame, name)):
+            if name is not None and (line := self._line_of(frame, frame.f_lasti, frame.f_lineno, name)):
                 return line
             if filename in _OUTERMOST:
                 return None
             frame = frame.f_back
         return None
 
+    def line_of(self, error: BaseException) -> str | None:
+        """Return the innermost line of the application that *error* has come through; None if there is none."""
+        traces: list[TracebackType] = []
+        trace = error.__traceback__
+        while trace is not None:
+            traces.append(trace)
+            trace = trace.tb_next
+        return next(filter(None, map(self._line_in, reversed(traces))), None)
+
     def clear(self) -> None:
         """Forget which file is whose."""
         self._names.clear()
         self._templates.clear()
+
+    def _line_in(self, trace: TracebackType) -> str | None:
+        frame = trace.tb_frame
+        filename = frame.f_code.co_filename
+        name = self._names[filename] if filename in self._names else self._named(filename)
+        return None if name is None else self._line_of(frame, trace.tb_lasti, trace.tb_lineno, name)
 
     def _named(self, filename: str) -> str | None:
         if len(self._names) >= _MAX_FILES:
@@ -80,18 +95,19 @@ class Callers:
             return None
         return _short(path)
 
-    def _line_of(self, frame: FrameType, name: str) -> str | None:
+    def _line_of(self, frame: FrameType, instruction: int, number: int, name: str) -> str | None:
+        """Return the line of *frame* that has a *number*, by the *name* of its file; in a template, the template's."""
         if "_template_uri" in frame.f_globals:
-            return self._in_mako(frame)
-        return _in_jinja2(frame) or (f"{name}:{frame.f_lineno}" if name else None)
+            return self._in_mako(frame, instruction, number)
+        return _in_jinja2(frame, number) or (f"{name}:{number}" if name else None)
 
-    def _in_mako(self, frame: FrameType) -> str:
+    def _in_mako(self, frame: FrameType, instruction: int, number: int) -> str:
         """Return the line of a Mako template that is rendered in *frame*, which takes long to find out."""
-        key = frame.f_code, frame.f_lineno
+        key = frame.f_code, number
         if key not in self._templates:
             if len(self._templates) >= _MAX_LINES:
                 self._templates.clear()
-            self._templates[key] = _line_in_mako(frame)
+            self._templates[key] = _line_in_mako(TracebackType(None, frame, instruction, number))
         return self._templates[key]
 
 
@@ -111,20 +127,19 @@ def _here() -> str:
         return ""
 
 
-def _in_jinja2(frame: FrameType) -> str | None:
+def _in_jinja2(frame: FrameType, number: int) -> str | None:
     """Return the line of a Jinja2 template that is rendered in *frame*."""
     template = frame.f_globals.get("__jinja_template__")
     if template is None:
         return None
     file: str = template.filename or "<template>"
     name = excerpt(str(template.name), _MAX_NAME) if file.startswith("<") else _short(file)
-    return f"{name}:{template.get_corresponding_lineno(frame.f_lineno)}"
+    return f"{name}:{template.get_corresponding_lineno(number)}"
 
 
-def _line_in_mako(frame: FrameType) -> str:
+def _line_in_mako(trace: TracebackType) -> str:
     """Ask Mako itself, as its own tracebacks do."""
     from mako.exceptions import RichTraceback  # noqa: PLC0415  # pyright: ignore[reportMissingTypeStubs]
 
-    trace = TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
     *_, name, line, _, _ = RichTraceback(Exception(), trace).records[0]
     return f"{_short(name)}:{line}"

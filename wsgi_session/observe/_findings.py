@@ -25,7 +25,8 @@ Key: TypeAlias = Callable[[Statement], Hashable]
 def find(record: RequestRecord) -> tuple[Finding, ...]:
     """Return what is worth a word in *record*, the worst first."""
     if not record.statements:
-        return tuple(_of_connections(record))
+        is_calm = not record.connections and record.ran_dry is record.loss is None
+        return () if is_calm else tuple(_of_connections(record))
     sound = [one for one in record.statements if one.error is None]
     return (
         *_of_connections(record),
@@ -46,9 +47,8 @@ def _of_connections(record: RequestRecord) -> Iterator[Finding]:
     if record.is_dropped and first:
         cure = "call close() of the response, in the server or in the middleware that wraps it"
         yield Finding(FindingKind.UNCLOSED, first.engine, 1, line, cure)
-    if (write := record.uncommitted) is not None:
-        cure = "commit, or give the middleware a rule that does"
-        yield Finding(FindingKind.UNCOMMITTED, write.sql, 1, write.line, cure)
+    if (loss := record.loss) is not None:
+        yield Finding(FindingKind.UNCOMMITTED, loss.what, 1, loss.line, loss.remedy)
     if record.idle is not None and first and record.idle > max(IDLE, record.held / 2):
         cure = (
             f"it did nothing for {record.idle:.3f} s: commit or scope.release() before what takes long; where it is the"

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
 from .._session import engines
-from . import _recording
+from . import _caught, _recording
 from ._fault import contained
 from ._loads import load_of
 from ._pools import watch_of
@@ -41,15 +41,16 @@ _of_connections: WeakKeyDictionary[Connection, Recording] = WeakKeyDictionary()
 
 @cache
 def listen() -> None:
-    """Note which connections requests have, and errors; from now on, in this process."""
+    """Note which connections requests have, their commits, and errors; from now on, in this process."""
+    _caught.listen()
     event.listen(Session, "after_begin", _on_begin)
+    event.listen(Session, "after_commit", _on_committed)
     event.listen(Engine, "handle_error", _on_error)
 
 
 @cache
 def listen_to_statements() -> None:
     """Note statements, too; each one in this process pays for it."""
-    event.listen(Session, "after_commit", _on_committed)
     event.listen(Session, "after_flush", _on_flushed)
     event.listen(Session, "before_flush", _on_flush)
     event.listen(Session, "do_orm_execute", _on_orm_execute)
@@ -126,15 +127,18 @@ def _on_commit(connection: Connection, *_of_the_event: object) -> None:
 def _on_rollback(connection: Connection, *_of_the_event: object) -> None:
     recording = recording_of(connection)
     if recording is not None and (transcript := recording.transcript) is not None:
-        ending = _ending(recording, connection, "rollback")
-        nobody_asked = ending.line is None
-        transcript.roll_back(ending, id(connection), is_loss=nobody_asked and not recording.is_rolled_back())
+        transcript.roll_back(_ending(recording, connection, "rollback"), id(connection))
 
 
 @contained
 def _on_committed(session: Session) -> None:
-    if (transcript := _transcript_of_session(session)) is not None:
-        transcript.end_ending(perf_counter())
+    recording = _recording.of_session(session)
+    if recording is None:
+        return
+    if recording.transcript is not None:
+        recording.transcript.end_ending(perf_counter())
+    if not session.in_nested_transaction():  # else it is a savepoint
+        recording.commit(session)
 
 
 @contained

@@ -6,6 +6,45 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+class OutcomeKind(Enum):
+    """What has become of what a request has changed."""
+
+    COMMITTED = "committed"
+    NOT_COMMITTED = "not committed"
+    ROLLED_BACK = "rolled back"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of what a request has changed, and why."""
+
+    kind: OutcomeKind
+    why: str
+    """Such as ``"POST 303, on_unsafe_success"``, ``"GET is safe"`` or ``"RuntimeError in shop/views.py:42"``."""
+
+    notes: tuple[str, ...] = ()
+    """What is to be said beside, such as ``"repeated twice: 40001"``."""
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        return "; ".join((f"{self.kind.value}: {self.why}", *self.notes))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a response that did not fail has written and not committed, as the log says it."""
+
+    what: str
+    """Such as ``"1 new Author, not committed"``."""
+
+    remedy: str
+    """What to write instead."""
+
+    line: str | None = None
+    """The line that has sent the last of it, where statements are recorded and it was sent."""
+
+
 class FindingKind(Enum):
     """What a `Finding` is about."""
 
@@ -150,13 +189,19 @@ class RequestRecord:
 
     connections: tuple[Held, ...]
     errors: tuple[str, ...]
-    """Of databases, and of the application's call, by their classes and codes."""
+    """Of databases, and what the application has raised, by their classes and codes."""
 
     ran_dry: tuple[str, ...] | None
     """Who held the connections of a pool that had none left for this request."""
 
     is_dropped: bool
     """Whether the server has dropped the response without closing it."""
+
+    outcome: Outcome
+    """What the library has decided, and why."""
+
+    loss: Loss | None = None
+    """What a response that did not fail has lost."""
 
     in_database: float | None = None
     """Seconds in the database; this and what follows only where statements are recorded."""
@@ -167,9 +212,6 @@ class RequestRecord:
     statements: tuple[Statement, ...] = ()
     commits: int = 0
     rollbacks: int = 0
-    uncommitted: Statement | None = None
-    """The first write that nobody committed, of a response that did not fail."""
-
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -188,7 +230,7 @@ class RequestRecord:
         times = f"{_ms(self.duration)}{count}, waited {_ms(self.waited)}, held {_ms(self.held)}"
         idle = "" if self.idle is None else f", idle {_ms(self.idle)}"
         found = "".join(f"; {one}" for one in self.findings)
-        return f"{self.method} {self.path} {self.status or '-'} {times}{idle}{found}"
+        return f"{self.method} {self.path} {self.status or '-'} ({self.outcome}) {times}{idle}{found}"
 
 
 def _ms(seconds: float) -> str:

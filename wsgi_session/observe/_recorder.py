@@ -17,6 +17,7 @@ from .._scope.look import look
 from ..scope import Scope, checked_hook
 from . import _listeners
 from ._callers import Callers
+from ._caught import note_errors_of
 from ._fault import contained
 from ._pools import PoolGauges, all_gauges, all_holders, watch_of
 from ._record import RequestRecord
@@ -221,11 +222,8 @@ class Recorder:
             start_response = recording.noting(start_response)
             if self._server_timing and self._tells_timing(environ):
                 start_response = timing(start_response, recording)
-            try:
-                return app(environ, start_response)
-            except BaseException as error:
-                recording.fail(error)
-                raise
+            note_errors_of(environ)
+            return app(environ, start_response)
 
         return watched
 

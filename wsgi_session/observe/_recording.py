@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
+
+from sqlalchemy import Engine
 
 from .. import _wsgi
 from .._scope.look import look
@@ -15,10 +16,13 @@ from .._scope.membership import scope_of_session
 from .._session.codes import code_of
 from .._sql.excerpt import excerpt
 from ..scope import State
+from ._fault import contained
 from ._findings import find
 from ._holds import Holds
-from ._record import RequestRecord
+from ._labels import label_of
+from ._record import Loss, RequestRecord
 from ._transcript import Transcript
+from ._verdict import Failure, Verdict, plain_outcome, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +33,15 @@ if TYPE_CHECKING:
     from .._scope.base import BaseScope
     from ._callers import Callers
     from ._holds import Hold
+    from ._record import Outcome
 
 
 class Recording:
     """What is noted of one request.  Lives as long as its scope."""
 
     __slots__ = (
+        "_conflicts",
         "_errors",
-        "_has_failed",
         "_scope",
         "_started",
         "_status",
@@ -47,6 +52,7 @@ class Recording:
         "is_open",
         "number",
         "transcript",
+        "verdict",
         "what",
     )
 
@@ -67,8 +73,8 @@ class Recording:
             max_kept: How many of them, and of connections, are kept.
         """
         environ = scope.environ or {}
+        self._conflicts: tuple[str, ...] = environ.get("wsgi_session.conflicts", ())
         self._errors: list[str] = []
-        self._has_failed = False
         self._scope = ref(scope)
         self._started = time.time()
         self._status: str | None = None
@@ -79,7 +85,14 @@ class Recording:
         self.is_open = True
         self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
+        self.verdict: Verdict | None = None
         self.what = _named(environ)
+
+    def told(self) -> Verdict:
+        """Return what has been told of the outcome, to be told more."""
+        if self.verdict is None:
+            self.verdict = Verdict()
+        return self.verdict
 
     def noting(self, start_response: StartResponse) -> StartResponse:
         """Return a *start_response* whose status is noted."""
@@ -90,10 +103,40 @@ class Recording:
 
         return start
 
+    @contained
+    def doom(self) -> None:
+        """Note that the application has doomed the request."""
+        self.told().doom(self.callers.line())
+
+    @contained
     def fail(self, error: BaseException) -> None:
-        """Note that the application's call has raised."""
-        self._has_failed = True
-        self.note_error(error_name(error))
+        """Note the error that ends the request."""
+        scope = self._scope()
+        failure = Failure(
+            error_name(error),
+            self.callers.line_of(error),
+            is_of_commit=scope is not None and scope.outcome is State.SETTLING,
+        )
+        self.told().fail(failure)
+        if failure.error not in self._errors:
+            self.note_error(failure.error)
+
+    @contained
+    def lose(self, what: str, remedy: str) -> None:
+        """Note what is lost."""
+        self.told().loss = Loss(what, remedy)
+
+    def catch(self, error: BaseException) -> None:
+        """Note an error that the application handles, and logs."""
+        self.told().caught = Failure(error_name(error), self.callers.line_of(error))
+
+    def commit(self, session: Session) -> None:
+        """Note that *session* was committed."""
+        scope = scope_of_session(session)
+        if scope is not None and scope is self._scope() and scope.outcome is State.SETTLING:
+            self.told().ruled_on = _code(self._status)
+        else:
+            self.told().commit(self.callers.line())
 
     def note_error(self, name: str) -> None:
         """Note an error by its name."""
@@ -108,11 +151,6 @@ class Recording:
             hold.request = self
             self.holds.take(hold)
 
-    def is_rolled_back(self) -> bool:
-        """Say whether the scope has rolled back by now because the request has failed."""
-        scope = self._scope()
-        return self._has_failed or (scope is not None and scope.state is State.ROLLED_BACK)
-
     def finish(self) -> RequestRecord:
         """End the recording, and return what it has come to, with its findings."""
         now = perf_counter()
@@ -126,6 +164,7 @@ class Recording:
         method, _, path = self.what.partition(" ")
         status = _code(self._status)
         scope = self._scope()
+        assert scope is not None  # it calls this
         return RequestRecord(
             method=method,
             path=path,
@@ -139,11 +178,24 @@ class Recording:
             connections=tuple(self.holds.over),
             errors=tuple(self._errors),
             ran_dry=self.holds.ran_dry,
-            is_dropped=scope is not None and scope.is_dropped,
-            **self._statements(now, is_success=not self._has_failed and status is not None and status < 400),
+            is_dropped=scope.is_dropped,
+            outcome=self._outcome(scope, method, status),
+            loss=self._loss(),
+            **self._statements(now),
         )
 
-    def _statements(self, now: float, *, is_success: bool) -> dict[str, Any]:
+    def _outcome(self, scope: BaseScope, method: str, status: int | None) -> Outcome:
+        decided = plain_outcome if self.verdict is None else self.verdict.outcome
+        found = decided(scope.outcome, scope.terms.commit, method, status)
+        beside = (*found.notes, *repeated(self._conflicts), *_engine_of(scope))
+        return replace(found, notes=beside) if beside else found
+
+    def _loss(self) -> Loss | None:
+        loss = None if self.verdict is None else self.verdict.loss
+        undone = None if self.transcript is None else self.transcript.undone
+        return loss if loss is None or undone is None else replace(loss, line=undone.line)
+
+    def _statements(self, now: float) -> dict[str, Any]:
         if (transcript := self.transcript) is None:
             return {}
         transcript.end_ending(now)
@@ -153,7 +205,6 @@ class Recording:
             "statements": tuple(transcript.kept),
             "commits": transcript.commits,
             "rollbacks": transcript.rollbacks,
-            "uncommitted": transcript.lost if is_success else None,
         }
 
 
@@ -161,9 +212,6 @@ _MAX_ERRORS = 20
 _MAX_METHOD = 20
 _MAX_PATH = 500
 _MAX_NAME = 200
-
-_code_of_an_error = re.compile(r"[0-9A-Z_]{1,60}")
-"""Whatever else a driver has in the place of a code may be a text, with values in it."""
 
 
 def current() -> Recording | None:
@@ -192,8 +240,8 @@ def error_name(error: BaseException) -> str:
     name = type(error).__name__
     if cause is None:
         return excerpt(name, _MAX_NAME)
-    code = str(code_of(cause))
-    known = f" {code}" if _code_of_an_error.fullmatch(code) else ""
+    code = code_of(cause)
+    known = f" {code}" if code else ""
     return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
 
 
@@ -201,6 +249,11 @@ def _named(environ: WSGIEnvironment) -> str:
     """Name a request, whose client may have chosen a long method and a long path."""
     method, _, path = _wsgi.method_and_path(environ).partition(" ")
     return f"{excerpt(method, _MAX_METHOD)} {excerpt(path, _MAX_PATH)}"
+
+
+def _engine_of(scope: BaseScope) -> tuple[str, ...]:
+    """Name the engine that was chosen for the session of *scope*, if one was."""
+    return (f"on {label_of(scope.bind)}",) if isinstance(scope.bind, Engine) else ()
 
 
 def _code(status: str | None) -> int | None:

@@ -21,15 +21,15 @@ class Transcript:
         "duration",
         "flush",
         "kept",
-        "lost",
         "rollbacks",
+        "undone",
     )
 
     flush: int | None
     """The number of the flush that runs, from 1."""
 
-    lost: Statement | None
-    """The first write that was rolled back without anybody having asked for it."""
+    undone: Statement | None
+    """The first write of the transaction that was rolled back last, of those that had written."""
 
     def __init__(self, began: float, max_kept: int) -> None:
         """Begin with nothing.
@@ -48,8 +48,8 @@ class Transcript:
         self.duration = 0.0
         self.flush = None
         self.kept: list[Statement] = []
-        self.lost = None
         self.rollbacks = 0
+        self.undone = None
 
     def add(self, statement: Statement) -> None:
         """Note a statement that has come back from its database."""
@@ -66,12 +66,10 @@ class Transcript:
         self._writes.pop(connection, None)
         self._begin_ending(ending)
 
-    def roll_back(self, ending: Statement, connection: int, *, is_loss: bool) -> None:
-        """Note that ROLLBACK is sent, and whether what was written is lost by it against all expectation."""
+    def roll_back(self, ending: Statement, connection: int) -> None:
+        """Note that ROLLBACK is sent on a connection."""
         self.rollbacks += 1
-        write = self._writes.pop(connection, None)
-        if is_loss and self.lost is None:
-            self.lost = write
+        self.undone = self._writes.pop(connection, self.undone)
         self._begin_ending(ending)
 
     def end_ending(self, moment: float) -> None:

@@ -33,10 +33,10 @@ class RetryMiddleware(Repeating):
     session or connection, nor may have been: a connection that was lost during COMMIT, or one in AUTOCOMMIT. What an
     attempt has done beside the database (a mail that was sent) cannot be seen: leave that to `on_commit`.
 
-    Each attempt has a copy of the environ as it was first received, with ``"retry.attempt"`` (from 0) and
-    ``"retry.attempts"`` in it, and reads the request body from its beginning. The environ that was received is updated
-    from the last attempt's. The first chunk of a response is taken when the application is called, for its transaction
-    may be committed with it.
+    Each attempt has a copy of the environ as it was first received, and reads the request body from its beginning. The
+    copy has ``"retry.attempt"`` (from 0), ``"retry.attempts"``, and ``"wsgi_session.conflicts"``, which names what the
+    attempts before it have met. The environ that was received is updated from the last attempt's. The first chunk of a
+    response is taken when the application is called, for its transaction may be committed with it.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from .._log import log
 from .._response.start import HeldStart, held
 from .._scope.beginning import DEADLINE, LATE
 from .._scope.look import look, nearest_open
-from .._session.codes import sqlstate
+from .._session.codes import code_or_class, sqlstate
 from . import _attempt
 from ._conflict import is_retryable
 from ._replay import RequestBody
@@ -65,6 +65,7 @@ class AttemptedRequest:
     def __init__(self, options: Options, environ: WSGIEnvironment, start_response: StartResponse) -> None:
         """Prepare the first attempt."""
         self.body = RequestBody(environ, max_body=options.max_body, max_in_memory=options.max_in_memory)
+        self._conflicts: tuple[str, ...] = ()
         self._environ = environ
         if options.deadline is not None:
             until = time.monotonic() + options.deadline
@@ -83,6 +84,7 @@ class AttemptedRequest:
         environ = self._environ | {
             "retry.attempt": number,
             "retry.attempts": self._options.policy.attempts,
+            "wsgi_session.conflicts": self._conflicts,
             "wsgi.input": self.body.reader(),
         }
         is_final = True
@@ -167,6 +169,7 @@ class AttemptedRequest:
             failed = policy.failed_attempt(self._number, reason, self._obstacle(attempt, start), environ)
             policy.tell(_wsgi.method_and_path(environ), failed)
             if failed.wait is not None:
+                self._conflicts += (code_or_class(reason),)
                 time.sleep(failed.wait)
                 return AGAIN
         elif not isinstance(error, PoolTimeoutError):
