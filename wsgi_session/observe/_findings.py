@@ -25,7 +25,7 @@ Key: TypeAlias = Callable[[Statement], Hashable]
 def find(record: RequestRecord) -> tuple[Finding, ...]:
     """Return what is worth a word in *record*, the worst first."""
     if not record.statements:
-        is_calm = not record.connections and record.ran_dry is record.loss is None
+        is_calm = not record.connections and record.ran_dry is None and record.loss is None
         return () if is_calm else tuple(_of_connections(record))
     sound = [one for one in record.statements if one.error is None]
     return (

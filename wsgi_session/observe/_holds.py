@@ -12,8 +12,10 @@ from ._transcript import Transcript
 class RecordedRequest(Protocol):
     """What a connection is out for: a request that is recorded."""
 
-    what: str
-    """The method and the path."""
+    @property
+    def what(self) -> str:
+        """The method and the path."""
+        ...
 
     holds: Holds
     transcript: Transcript | None

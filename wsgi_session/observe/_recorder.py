@@ -273,11 +273,10 @@ def _told(hook: Callable[[A], R], what: A) -> R | None:
 
 
 def _live(recording: Recording, now: float) -> LiveRequest:
-    method, _, path = recording.what.partition(" ")
     since = recording.holds.waiting_since
     connections = tuple(LiveConnection(hold.engine, now - hold.since, hold.line) for hold in recording.holds.open)
     waiting = None if since is None else now - since
-    return LiveRequest(method, path, now - recording.began, waiting, connections, recording.number)
+    return LiveRequest(recording.method, recording.path, now - recording.began, waiting, connections, recording.number)
 
 
 _recorders: _fork.Inheritance[Recorder] = _fork.Inheritance(Recorder.disown)

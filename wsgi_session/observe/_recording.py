@@ -50,17 +50,15 @@ class Recording:
         "callers",
         "holds",
         "is_open",
+        "method",
         "number",
+        "path",
         "transcript",
         "verdict",
-        "what",
     )
 
     transcript: Transcript | None
     """Of its statements; None where they are not recorded."""
-
-    what: str
-    """The method and the path."""
 
     def __init__(self, scope: BaseScope, callers: Callers, *, number: int, statements: bool, max_kept: int) -> None:
         """Begin with nothing.
@@ -86,7 +84,12 @@ class Recording:
         self.number = number
         self.transcript = Transcript(self.began, max_kept) if statements else None
         self.verdict: Verdict | None = None
-        self.what = _named(environ)
+        self.method, self.path = _named(environ)
+
+    @property
+    def what(self) -> str:
+        """The method and the path."""
+        return f"{self.method} {self.path}"
 
     def told(self) -> Verdict:
         """Return what has been told of the outcome, to be told more."""
@@ -161,13 +164,12 @@ class Recording:
         return replace(record, findings=findings) if findings else record
 
     def _record(self, now: float) -> RequestRecord:
-        method, _, path = self.what.partition(" ")
         status = _code(self._status)
         scope = self._scope()
         assert scope is not None  # it calls this
         return RequestRecord(
-            method=method,
-            path=path,
+            method=self.method,
+            path=self.path,
             number=self.number,
             attempt=self.attempt,
             status=status,
@@ -179,19 +181,19 @@ class Recording:
             errors=tuple(self._errors),
             ran_dry=self.holds.ran_dry,
             is_dropped=scope.is_dropped,
-            outcome=self._outcome(scope, method, status),
-            loss=self._loss(),
+            outcome=self._outcome(scope, status),
+            loss=None if self.verdict is None else self._loss(self.verdict),
             **self._statements(now),
         )
 
-    def _outcome(self, scope: BaseScope, method: str, status: int | None) -> Outcome:
+    def _outcome(self, scope: BaseScope, status: int | None) -> Outcome:
         decided = plain_outcome if self.verdict is None else self.verdict.outcome
-        found = decided(scope.outcome, scope.terms.commit, method, status)
-        beside = (*found.notes, *repeated(self._conflicts), *_engine_of(scope))
-        return replace(found, notes=beside) if beside else found
+        found = decided(scope.outcome, scope.terms.commit, self.method, status)
+        beside = repeated(self._conflicts) + _engine_of(scope)
+        return replace(found, notes=found.notes + beside) if beside else found
 
-    def _loss(self) -> Loss | None:
-        loss = None if self.verdict is None else self.verdict.loss
+    def _loss(self, verdict: Verdict) -> Loss | None:
+        loss = verdict.loss
         undone = None if self.transcript is None else self.transcript.undone
         return loss if loss is None or undone is None else replace(loss, line=undone.line)
 
@@ -245,10 +247,10 @@ def error_name(error: BaseException) -> str:
     return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
 
 
-def _named(environ: WSGIEnvironment) -> str:
-    """Name a request, whose client may have chosen a long method and a long path."""
+def _named(environ: WSGIEnvironment) -> tuple[str, str]:
+    """Return the method and the path of a request, whose client may have chosen long ones."""
     method, _, path = _wsgi.method_and_path(environ).partition(" ")
-    return f"{excerpt(method, _MAX_METHOD)} {excerpt(path, _MAX_PATH)}"
+    return excerpt(method, _MAX_METHOD), excerpt(path, _MAX_PATH)
 
 
 def _engine_of(scope: BaseScope) -> tuple[str, ...]:
