@@ -79,6 +79,7 @@ def test_what_was_sent_on_no_known_connection_is_seen() -> None:
         ({"kind": "savepoint"}, "reading"),
         ({"kind": "commit"}, "ending"),
         ({"kind": "rollback"}, "ending"),
+        ({"kind": "end"}, "reading"),
         ({"kind": "select", "error": "OperationalError"}, "failed"),
     ],
 )

@@ -142,7 +142,7 @@ def test_a_lost_connection_is_not_asked_for_another(new_engine: Any, recorder: R
 
     record = record_of(work, engine, recorder)
 
-    assert [(one.kind, one.held_at is None) for one in record.statements] == [("select", False), ("rollback", True)]
+    assert [(one.kind, one.held_at is None) for one in record.statements] == [("select", False), ("end", True)]
     assert made == []
 
 
@@ -266,7 +266,7 @@ def test_a_session_made_by_hand_belongs_to_the_current_request(new_engine: Any, 
         with SQLAlchemySession(engine) as own:
             own.execute(SELECT)
 
-    assert kinds(record_of(work, engine, recorder)) == ["select", "rollback"]
+    assert kinds(record_of(work, engine, recorder)) == ["select", "end"]
 
 
 def test_a_session_used_out_of_its_context_is_still_its_requests(engine: Engine, recorder: Recorder) -> None:
@@ -565,7 +565,7 @@ def test_memory_is_bounded(engine: Engine) -> None:
         record = record_of(work, engine, recorder)
 
     assert len(recorder.records) == 2
-    assert (len(record.statements), record.statement_count, record.rollbacks) == (3, 60, 60)
+    assert (len(record.statements), record.statement_count, record.ends) == (3, 60, 60)
     assert (len(record.connections), len(record.errors)) == (3, 20)
     assert record.is_truncated
 
@@ -679,7 +679,7 @@ def test_a_working_directory_that_is_gone_blinds_nothing(engine: Engine, tmp_pat
 
     record = record_of(work, engine, recorder)
 
-    assert [one.kind for one in record.statements] == ["select", "select", "rollback"]
+    assert [one.kind for one in record.statements] == ["select", "select", "end"]
     assert str(record.statements[0].line).startswith(f"{__file__}:")
     assert record.statements[1].line == "shop/made.py:1"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -30,7 +31,7 @@ from wsgi_session import (
     session_scope,
     until_close,
 )
-from wsgi_session.observe import OutcomeKind, Recorder
+from wsgi_session.observe import FindingKind, OutcomeKind, Recorder
 
 KEY = "sqlalchemy.session"
 
@@ -459,3 +460,52 @@ def test_a_commit_of_which_only_a_callback_is_told(engine: Engine, recorder: Rec
 def recorder() -> Recorder:
     """Return a recorder of statements."""
     return Recorder(statements=True)
+
+
+# What a record says of its ends, and what it advises
+
+
+@pytest.mark.parametrize(
+    ("work", "method", "ends"),
+    [
+        (read, "GET", (0, 0, 1)),
+        (send, "GET", (0, 1, 0)),
+        (roll_back, "GET", (0, 0, 0)),
+        (send, "POST", (1, 0, 0)),
+        (lambda session: [read(session), session.rollback()], "GET", (0, 0, 1)),
+        (lambda session: session.execute(text("CREATE TABLE one (id INTEGER)")), "GET", (0, 1, 0)),
+    ],
+)
+def test_the_end_of_a_read_is_no_rollback(
+    work: Any, method: str, ends: Any, engine: Engine, recorder: Recorder
+) -> None:
+    """A ROLLBACK is told apart if nothing is undone by it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        work(environ[KEY])
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, engine, recorder=recorder, commit=on_unsafe_success), method)
+
+    (record,) = recorder.records
+    assert (record.commits, record.rollbacks, record.ends) == ends
+    assert [one.sql for one in record.statements if one.kind == "end"] == ["ROLLBACK (nothing was written)"] * ends[2]
+    assert not record.is_truncated
+
+
+@pytest.mark.parametrize("release_reads", [False, True])
+def test_a_cure_is_none_that_is_taken_already(release_reads: bool, engine: Engine, recorder: Recorder) -> None:
+    """Who has ``release_reads=True`` is not told to write it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        read(environ[KEY])
+        time.sleep(0.12)
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, engine, recorder=recorder, release_reads=release_reads))
+
+    (finding,) = recorder.records[0].findings
+    assert finding.kind is FindingKind.IDLE
+    assert ("release_reads=True" in finding.cure) == (not release_reads)

@@ -22,14 +22,19 @@ IDLE = 0.1
 Key: TypeAlias = Callable[[Statement], Hashable]
 
 
-def find(record: RequestRecord) -> tuple[Finding, ...]:
-    """Return what is worth a word in *record*, the worst first."""
+def find(record: RequestRecord, *, releases_reads: bool) -> tuple[Finding, ...]:
+    """Return what is worth a word in *record*, the worst first.
+
+    Args:
+        record: Of a request.
+        releases_reads: Whether its middleware has been told ``release_reads=True``.
+    """
     if not record.statements:
         is_calm = not record.connections and record.ran_dry is None and record.loss is None
-        return () if is_calm else tuple(_of_connections(record))
+        return () if is_calm else tuple(_of_connections(record, releases_reads))
     sound = [one for one in record.statements if one.error is None]
     return (
-        *_of_connections(record),
+        *_of_connections(record, releases_reads),
         *_lazy_loads(sound),
         *_column_loads(sound),
         *_queries(sound),
@@ -38,7 +43,7 @@ def find(record: RequestRecord) -> tuple[Finding, ...]:
     )
 
 
-def _of_connections(record: RequestRecord) -> Iterator[Finding]:
+def _of_connections(record: RequestRecord, releases_reads: bool) -> Iterator[Finding]:
     first = record.connections[0] if record.connections else None
     line = None if first is None else first.line
     if record.ran_dry is not None:
@@ -50,10 +55,9 @@ def _of_connections(record: RequestRecord) -> Iterator[Finding]:
     if (loss := record.loss) is not None:
         yield Finding(FindingKind.UNCOMMITTED, loss.what, 1, loss.line, loss.remedy)
     if record.idle is not None and first and record.idle > max(IDLE, record.held / 2):
-        cure = (
-            f"it did nothing for {record.idle:.3f} s: commit or scope.release() before what takes long; where it is the"
-            " client that reads slowly, SessionMiddleware(..., release_reads=True) does it"
-        )
+        cure = f"it did nothing for {record.idle:.3f} s: commit or scope.release() before what takes long"
+        if not releases_reads:
+            cure += "; where it is the client that reads slowly, SessionMiddleware(..., release_reads=True) does it"
         yield Finding(FindingKind.IDLE, first.engine, len(record.connections), line, cure)
 
 

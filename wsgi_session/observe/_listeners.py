@@ -20,7 +20,7 @@ from ._fault import contained
 from ._loads import load_of
 from ._pools import watch_of
 from ._record import Statement
-from ._shapes import WRITES, shape_of
+from ._shapes import HARMLESS, shape_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -194,7 +194,7 @@ def _note(
         held_at=_held_at(recording, watch, connection),
     )
     recording.transcript.add(noted)
-    if shape.kind in WRITES and error is None and not engines.is_autocommit(connection):
+    if shape.kind not in HARMLESS and error is None and not engines.is_autocommit(connection):
         recording.transcript.write(noted, id(connection))
 
 

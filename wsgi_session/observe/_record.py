@@ -115,7 +115,8 @@ class Statement:
 
     engine: str
     kind: str
-    """``"select"``, ``"insert"``, ``"update"``, ``"delete"``, ``"commit"``, ``"rollback"``, or another first word."""
+    """``"select"``, ``"insert"``, ``"update"``, ``"delete"``, ``"commit"``, ``"rollback"``, ``"end"`` for a
+    ROLLBACK by which nothing is undone, or another first word."""
 
     sql: str
     """The text, with ``?`` for every value."""
@@ -212,6 +213,11 @@ class RequestRecord:
     statements: tuple[Statement, ...] = ()
     commits: int = 0
     rollbacks: int = 0
+    """Those that have undone something."""
+
+    ends: int = 0
+    """Those by which nothing was undone: what only read gives its connection back with a ROLLBACK."""
+
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -222,7 +228,7 @@ class RequestRecord:
     @property
     def is_truncated(self) -> bool:
         """Whether there were more statements than are kept, COMMIT and ROLLBACK among them."""
-        return self.statement_count + self.commits + self.rollbacks > len(self.statements)
+        return self.statement_count + self.commits + self.rollbacks + self.ends > len(self.statements)
 
     def __str__(self) -> str:
         """Say it in a line of the log."""

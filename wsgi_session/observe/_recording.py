@@ -159,14 +159,14 @@ class Recording:
         now = perf_counter()
         self.is_open = False
         self.holds.end(now)
-        record = self._record(now)
-        findings = find(record)
-        return replace(record, findings=findings) if findings else record
-
-    def _record(self, now: float) -> RequestRecord:
-        status = _code(self._status)
         scope = self._scope()
         assert scope is not None  # it calls this
+        record = self._record(scope, now)
+        findings = find(record, releases_reads=scope.terms.release_reads)
+        return replace(record, findings=findings) if findings else record
+
+    def _record(self, scope: BaseScope, now: float) -> RequestRecord:
+        status = _code(self._status)
         return RequestRecord(
             method=self.method,
             path=self.path,
@@ -207,6 +207,7 @@ class Recording:
             "statements": tuple(transcript.kept),
             "commits": transcript.commits,
             "rollbacks": transcript.rollbacks,
+            "ends": transcript.ends,
         }
 
 

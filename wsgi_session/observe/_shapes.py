@@ -9,10 +9,13 @@ from typing import NamedTuple
 from .._sql.excerpt import ELLIPSIS
 from .._sql.lexer import without_values
 
-ENDINGS = frozenset({"commit", "rollback"})
-"""The kinds of what ends a transaction, or a savepoint."""
+END = "end"
+"""The kind of a ROLLBACK by which nothing is undone: what has only read gives its connection back with one."""
 
-BOOKKEEPING = ENDINGS | {"begin", "pragma", "release", "savepoint", "set", "show"}
+ENDINGS = frozenset({"commit", "rollback"})
+"""The kinds of what ends a transaction that may have written, or a savepoint."""
+
+BOOKKEEPING = ENDINGS | {END, "begin", "pragma", "release", "savepoint", "set", "show"}
 """The kinds of statements that hold transactions together and read or write nothing of the application's."""
 
 HARMLESS = BOOKKEEPING | {"explain", "select", "table", "values"}

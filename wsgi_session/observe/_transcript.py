@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._record import Statement
+from ._shapes import END
 
 
 class Transcript:
@@ -19,6 +20,7 @@ class Transcript:
         "commits",
         "count",
         "duration",
+        "ends",
         "flush",
         "kept",
         "rollbacks",
@@ -46,6 +48,7 @@ class Transcript:
         self.commits = 0
         self.count = 0
         self.duration = 0.0
+        self.ends = 0
         self.flush = None
         self.kept: list[Statement] = []
         self.rollbacks = 0
@@ -67,9 +70,14 @@ class Transcript:
         self._begin_ending(ending)
 
     def roll_back(self, ending: Statement, connection: int) -> None:
-        """Note that ROLLBACK is sent on a connection."""
-        self.rollbacks += 1
-        self.undone = self._writes.pop(connection, self.undone)
+        """Note that ROLLBACK is sent on a connection, which is also how a read ends."""
+        write = self._writes.pop(connection, None)
+        if write is None:
+            self.ends += 1
+            ending = replace(ending, kind=END, sql="ROLLBACK (nothing was written)")
+        else:
+            self.rollbacks += 1
+            self.undone = write
         self._begin_ending(ending)
 
     def end_ending(self, moment: float) -> None:
