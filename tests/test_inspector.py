@@ -156,7 +156,7 @@ def test_looking_changes_nothing(engine: Any, recorder: Recorder, pages: webtest
 
 def test_nothing_has_happened_yet(pages: webtest.TestApp) -> None:
     """Before the first request each page says that there is nothing, and what to do."""
-    assert "No request is over yet." in pages.get("/")
+    assert "No request is done yet." in pages.get("/")
     assert "No request is under way." in pages.get("/live")
     assert "No statement has been recorded." in pages.get("/statements")
     assert "with findings" in pages.get("/")
@@ -342,7 +342,7 @@ def test_what_is_live_is_shown(new_engine: Any, recorder: Recorder, pages: webte
     (page,) = seen
     assert [heading.text for heading in page.html.select("li h2")] == ["GET /outer", "GET /inner"]
     assert "since tests/test_inspector.py:" in " ".join(page.html.main.text.split())
-    assert "has no connection" in page
+    assert "holding no connection" in page
     assert "GET /outer for" in page.html.main.find_all("ol")[1].text
     assert "All connections are in their pools." in pages.get("/live")
 
@@ -382,7 +382,7 @@ def test_pools_are_shown(engine: Any, recorder: Recorder, pages: webtest.TestApp
     cards = {card.h2.text: " ".join(card.stripped_strings) for card in pages.get("/pools").html.select(".card")}
 
     card = cards[f"sqlite:{engine.url.database}"]
-    assert "QueuePool out 0 of 1 most at once 1 open 1 waiting 0" in card
+    assert "QueuePool in use 0 of 1 most in use 1 open 1 waiting 0" in card
 
 
 def test_each_page_is_json_too(engine: Any, recorder: Recorder, pages: webtest.TestApp) -> None:

@@ -198,7 +198,7 @@ def test_its_own_button_clears(page: Page, recorder: Recorder, complaints: list[
     """The button under the list has the requests forgotten."""
     page.get_by_role("button", name="Forget these requests").click()
 
-    assert page.get_by_text("No request is over yet.").is_visible()
+    assert page.get_by_text("No request is done yet.").is_visible()
     assert recorder.records == ()
     assert complaints == []
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
 
+from tests.statements import soups
 from wsgi_session.inspector._groups import groups
 from wsgi_session.inspector._parts import cut
+from wsgi_session.inspector._sql import lines, pieces
 from wsgi_session.inspector._waterfall import lanes, strip, ticks
 from wsgi_session.observe import Held, Load, Outcome, OutcomeKind, RequestRecord, Statement
 
@@ -157,3 +160,55 @@ def test_a_long_list_is_cut(number: int, part: tuple[str, int, int]) -> None:
 def test_an_empty_list_is_one_part() -> None:
     """A list of nothing is one part of nothing."""
     assert cut("", 1, 3).parts == 1
+
+
+# SQL in lines and colours
+
+QUERY = (
+    'SELECT DISTINCT "from".id, (SELECT x FROM y WHERE z AND a) AS b \nFROM "from" LEFT OUTER JOIN c ON c.id = ? AND d'
+    " WHERE e BETWEEN ? AND ? OR f IS DISTINCT FROM ? GROUP BY [where]  ORDER BY `limit` LIMIT ? FOR UPDATE"
+)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            QUERY,
+            [
+                'SELECT DISTINCT "from".id, (SELECT x FROM y WHERE z AND a) AS b',
+                'FROM "from"',
+                "  LEFT OUTER JOIN c ON c.id = ?",
+                "  AND d",
+                "WHERE e BETWEEN ? AND ?",
+                "  OR f IS DISTINCT FROM ?",
+                "GROUP BY [where]",
+                "ORDER BY `limit`",
+                "LIMIT ? FOR UPDATE",
+            ],
+        ),
+        ("insert into a (b) values (?) returning id", ["insert into a (b)", "values (?)", "returning id"]),
+        ("DELETE FROM a WHERE b = ?", ["DELETE FROM a", "WHERE b = ?"]),
+        ("ROLLBACK (nothing was written)", ["ROLLBACK (nothing was written)"]),
+        ("", [""]),
+    ],
+)
+def test_a_statement_has_a_line_for_each_clause(sql: str, expected: list[str]) -> None:
+    """Clauses, joins and conditions begin a line, but in parentheses and where the word belongs to the one before."""
+    assert ["".join(piece.text for piece in line).rstrip() for line in lines(sql)] == expected
+
+
+def test_words_have_their_kinds() -> None:
+    """Keywords and values are told apart from names, also from names that look like keywords."""
+    found = pieces('select "from", a.from_b FROM t WHERE x = ? AND café')
+
+    assert [piece.text.strip() for piece in found if piece.kind == "keyword"] == ["select", "FROM", "WHERE", "AND"]
+    assert [piece.text for piece in found if piece.kind == "value"] == ["?"]
+
+
+@given(soups())
+def test_no_statement_is_changed(sql: str) -> None:
+    """Whatever a statement has in it, it is all there, but for the white space around it and between its words."""
+    said = ["".join(piece.text for piece in pieces(sql)), "".join(piece.text for line in lines(sql) for piece in line)]
+
+    assert ["".join(one.split()) for one in said] == ["".join(sql.split())] * 2

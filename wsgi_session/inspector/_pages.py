@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ._groups import cause
+from ._sql import lines, pieces
 from ._views import ORDERS
 from ._waterfall import bar_of, lanes, strip, ticks
 
@@ -54,6 +55,13 @@ def percent(seconds: float, whole: float) -> str:
     return f"{100 * min(max(seconds / whole, 0.0), 1.0):.4f}%" if whole > 0 else "0%"
 
 
+_TITLES = {
+    "in_database": "in the database",
+    "waited": "waiting",
+    "held": "holding",
+}
+"""What orders are called, where that is not their name."""
+
 _templates = Environment(
     loader=PackageLoader("wsgi_session.inspector"),
     autoescape=True,
@@ -63,13 +71,13 @@ _templates = Environment(
 )
 _style = _templates.get_template("style.css").render()
 _filters: dict[str, Any] = _templates.filters
-_filters |= {"clock": clock, "duration": duration, "percent": percent, "tick": tick}
+_filters |= {"clock": clock, "duration": duration, "lines": lines, "percent": percent, "pieces": pieces, "tick": tick}
 _globals: dict[str, Any] = _templates.globals
 _globals |= {
     "bar_of": bar_of,
     "cause": cause,
     "lanes": lanes,
-    "orders": list(ORDERS),
+    "orders": [(order, _TITLES.get(order, order)) for order in ORDERS],
     "pid": os.getpid,
     "strip": strip,
     "style": _style,
