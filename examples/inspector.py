@@ -16,9 +16,8 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
-from collections.abc import Iterable
 from html import escape
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from wsgiref.types import WSGIApplication
 
 from sqlalchemy import Engine, ForeignKey, create_engine, func, select
 from sqlalchemy.orm import Mapped, mapped_column, relationship
@@ -70,20 +69,7 @@ def make_application(engine: Engine, key: str | None = None) -> WSGIApplication:
     demo.Session.configure(bind=engine)
     create_tables(engine)
     application = SessionMiddleware(demo.reading_list, demo.Session, commit=on_unsafe_success, recorder=recorder)
-    return mounted(Inspector(recorder, key=key), demo.FailurePages(application))
-
-
-def mounted(inspector: WSGIApplication, application: WSGIApplication) -> WSGIApplication:
-    """Return an application that calls *inspector* below `PLACE`, else *application*."""
-
-    def dispatching(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path, name = environ["PATH_INFO"], environ.get("SCRIPT_NAME", "")
-        if path != PLACE and not path.startswith(f"{PLACE}/"):
-            return application(environ, start_response)
-        below = {"SCRIPT_NAME": name + PLACE, "PATH_INFO": path.removeprefix(PLACE)}
-        return inspector({**environ, **below}, start_response)
-
-    return dispatching
+    return Inspector(recorder, key=key).mounted(demo.FailurePages(application), path=PLACE)
 
 
 def create_tables(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
@@ -19,7 +20,7 @@ from sqlalchemy import Engine, create_engine, text
 import demo
 from examples import inspector as example
 from tests.drivers import POSTGRESQL
-from tests.helpers import answer, link_in, request
+from tests.helpers import Exchange, answer, link_in, new_environ, request
 from wsgi_session import SessionMiddleware, on_success
 from wsgi_session.inspector import Inspector
 from wsgi_session.inspector._pages import duration
@@ -535,3 +536,66 @@ def test_the_example_runs(tmp_path: Path) -> None:
             assert response.url == link.partition("?")[0]
             assert b"<h1>Requests</h1>" in response.read()
         process.terminate()
+
+
+# Where it is mounted
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "script_name", "expected"),
+    [
+        ("/-/inspector", "/-/inspector", "", "inspector"),
+        ("/-/inspector", "/-/inspector/live", "", "inspector"),
+        ("/-/inspector", "/-/inspector/", "/shop", "inspector"),
+        ("/-/inspector", "/-/inspectors", "", "/-/inspectors"),
+        ("/-/inspector", "/x/-/inspector", "", "/x/-/inspector"),
+        ("/-/inspector", "/", "/-/inspector", "/"),
+        ("/-/inspector", "", "/shop", ""),
+        ("/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "/caf\xc3\xa9/live", "", "inspector"),
+    ],
+)
+def test_it_is_mounted_below_a_path(path: str, asked: str, script_name: str, expected: str, recorder: Recorder) -> None:
+    """Below its path there is the inspector, whose links lead there; elsewhere the application, with its environ."""
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.append(environ)
+        answer(start_response)
+        return [environ["PATH_INFO"].encode("latin-1")]
+
+    mounted = Inspector(recorder, allow=lambda environ: True).mounted(app, path=path)
+    environ = new_environ(path=asked, SCRIPT_NAME=script_name)
+    exchange = Exchange(mounted, path=asked, SCRIPT_NAME=script_name).read()
+
+    if expected == "inspector":
+        base = quote((script_name + path).encode() if path.isascii() else path)
+        assert f'href="{base}/live"'.encode() in exchange.body
+        assert seen == []
+    else:
+        assert exchange.body == expected.encode()
+        assert seen[0] is exchange.environ
+        assert {name: seen[0].get(name) for name in environ if name.endswith(("NAME", "INFO"))} == {
+            name: environ[name] for name in environ if name.endswith(("NAME", "INFO"))
+        }
+
+
+def test_it_is_mounted_where_it_says(recorder: Recorder) -> None:
+    """Without a path it is at the one that the documentation names."""
+    app = Inspector(recorder, allow=lambda environ: True).mounted(lambda environ, start_response: [])
+
+    assert Exchange(app, path="/-/inspector/").status == "200 OK"
+
+
+@pytest.mark.parametrize("path", ["", "/", "inspector", "/a/", "//a", "/a//b", "/a?b", "/a#b"])
+def test_no_other_path_is_taken(path: str, recorder: Recorder) -> None:
+    """A path that would lead nowhere, or hide the whole site, is refused."""
+    with pytest.raises(ValueError, match="has to be a path below which nothing else is"):
+        Inspector(recorder).mounted(lambda environ, start_response: [], path=path)
+
+
+def test_what_is_mounted_is_an_application(recorder: Recorder) -> None:
+    """What is no application, or no path, is refused."""
+    with pytest.raises(TypeError, match=r"Inspector\.mounted takes a WSGI application"):
+        Inspector(recorder).mounted(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="path has to be a string"):
+        Inspector(recorder).mounted(lambda environ, start_response: [], path=b"/a")  # type: ignore[arg-type]

@@ -119,6 +119,8 @@ def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     assert_type(is_local(environ), bool)
     assert_type(Recorder(server_timing=True).clear(), None)
     assert_type(Inspector(recorder, key="open-sesame-open-sesame"), Inspector)
+    mounted: WSGIApplication = Inspector(recorder).mounted(Inspector(recorder), path="/inspector")
+    Inspector(recorder).mounted(mounted)
     return Inspector(recorder, allow=is_local)
 
 

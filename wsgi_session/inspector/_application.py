@@ -8,17 +8,18 @@ from urllib.parse import parse_qsl
 
 from ..observe import Recorder
 from ..observe._visitors import is_from_same_origin
-from ..scope import checked_hook
+from ..scope import checked_application, checked_hook
 from ._address import base_of, without_key
 from ._entry import AllowedEntry, LocalEntry, Refusals
 from ._key import Key
+from ._mount import Mount
 from ._pages import POLICY, rendered
 from ._plain import plain
 from ._views import view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 class Answer(NamedTuple):
@@ -32,9 +33,9 @@ class Answer(NamedTuple):
 class Inspector:
     """Shows what a recorder has seen: a WSGI application.  Lives as long as the recorder.
 
-    Nothing mounts it but you. Mount it outside of the `SessionMiddleware`, or its own requests are among those it
-    shows. It runs no script, loads nothing from elsewhere, asks no database, and shows no values, for the recorder
-    keeps none.
+    Nothing mounts it but you, with `mounted`, or with what your framework has for that. It belongs outside of the
+    `SessionMiddleware`, or its own requests are among those it shows. It runs no script, loads nothing from elsewhere,
+    asks no database, and shows no values, for the recorder keeps none.
 
     Its first visit, from this computer, logs a link that has a key in it. Who opens the link gets a cookie for the key.
 
@@ -84,6 +85,24 @@ class Inspector:
         length = ("Content-Length", str(len(answer.body)))
         start_response(answer.status, [*answer.headers, length])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def mounted(self, application: WSGIApplication, *, path: str = "/-/inspector") -> WSGIApplication:
+        """Return *application* with this inspector in place of its pages at *path* and below.
+
+        ::
+
+            application = SessionMiddleware(application, Session, recorder=recorder)
+            application = Inspector(recorder).mounted(application)
+
+        Args:
+            application: The whole application, its `SessionMiddleware` included.
+            path: Where the inspector is, from where the application is.
+
+        Raises:
+            TypeError: If an argument is of another kind.
+            ValueError: If *path* is no path, or that of the whole site.
+        """
+        return Mount(self, checked_application(application, "Inspector.mounted takes a WSGI application"), path)
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         cookie = self._entry.cookie_for(environ)
