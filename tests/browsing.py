@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 import demo
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
 
 SCREENS = pytest.mark.parametrize(
     "screen", [f"{width}-{scheme}" for width in (390, 1280) for scheme in ("light", "dark")]
@@ -44,9 +44,14 @@ def opened(browser: Browser, address: str, screen: str, complaints: list[str]) -
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("requestfailed", lambda request: complaints.extend(() if is_left(request) else [request.url]))
     yield page
     context.close()
+
+
+def is_left(request: Request) -> bool:
+    """Say whether a script's request was given up, because its page was left."""
+    return request.resource_type == "fetch" and request.failure == "net::ERR_ABORTED"
 
 
 def assert_readable(page: Page, within: str = "body", without: tuple[str, ...] = ()) -> None:

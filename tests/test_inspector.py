@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
@@ -27,7 +28,7 @@ from wsgi_session.inspector._pages import duration
 from wsgi_session.observe import Recorder
 
 KEY = "sqlalchemy.session"
-PAGES = ["/", "/live", "/statements", "/pools"]
+PAGES = ["/", "/routes", "/live", "/statements", "/pools"]
 HOSTILE = """<script>alert(document)</script>'"><img src=x onerror=alert(document)>"""
 SECRET_NUMBER = "471147114711"
 OPEN = "open-sesame-open-sesame"
@@ -84,9 +85,11 @@ def test_a_page_keeps_to_itself(pages: webtest.TestApp, path: str) -> None:
     headers = pages.get(path).headers
 
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
-    assert policy.pop("style-src").startswith("'sha256-")
+    for kind in ("script-src", "style-src"):
+        assert policy.pop(kind).startswith("'sha256-")
     assert policy == {
         "default-src": "'none'",
+        "connect-src": "'self'",
         "img-src": "data:",
         "form-action": "'self'",
         "base-uri": "'none'",
@@ -203,7 +206,7 @@ def test_a_long_list_is_in_parts(engine: Any, pages: webtest.TestApp) -> None:
     """A list of many requests is cut, and each part leads to the next one."""
     recorder = Recorder(keep=120)
     for _ in range(101):
-        do(lambda environ: None, engine, recorder)
+        do(ask, engine, recorder)
     pages = visitor(recorder)
 
     first = pages.get("/?sort=held")
@@ -423,7 +426,7 @@ def test_links_lead_below_where_it_is_mounted(recorder: Recorder, pages: webtest
     for path in ("", "/"):
         page = pages.get(path, extra_environ=environ)
         assert [link["href"] for link in page.html.nav.find_all("a")] == [
-            f"{base}/{name}" for name in ("", "live", "statements", "pools")
+            f"{base}/{name}" for name in ("", "routes", "live", "statements", "pools")
         ]
 
 
@@ -449,10 +452,13 @@ def test_hostile_text_is_escaped(new_engine: Any, recorder: Recorder, pages: web
 
     seen: list[str] = []
     do(work, engine, recorder, f"/{HOSTILE}")
+    script = str(pages.get("/").html.script)
 
-    for page in (*seen, *(pages.get(path).text for path in ("/", "/requests/1", "/statements", "/pools"))):
+    query = urlencode(dict.fromkeys(("path", "method", "status", "route", "sort"), HOSTILE))
+    paths = ("/", f"/?{query}", "/routes", "/requests/1", "/statements", "/pools")
+    for page in (*seen, *(pages.get(path).text for path in paths)):
         assert "&lt;script&gt;alert(document)" in page
-        assert "<script" not in page
+        assert re.findall(r"<script.*?>", page.replace(script, "")) == []
         assert "<img" not in page
     assert json.loads(pages.get("/requests/1?format=json").text)["request"]["path"] == f"/{HOSTILE}"
 
@@ -551,7 +557,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
         ("/-/inspector", "/x/-/inspector", "", "/x/-/inspector"),
         ("/-/inspector", "/", "/-/inspector", "/"),
         ("/-/inspector", "", "/shop", ""),
-        ("/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "/caf\xc3\xa9/live", "", "inspector"),
+        ("/\N{EURO SIGN}", "/\xe2\x82\xac/live", "", "inspector"),
     ],
 )
 def test_it_is_mounted_below_a_path(path: str, asked: str, script_name: str, expected: str, recorder: Recorder) -> None:
@@ -599,3 +605,84 @@ def test_what_is_mounted_is_an_application(recorder: Recorder) -> None:
         Inspector(recorder).mounted(None)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="path has to be a string"):
         Inspector(recorder).mounted(lambda environ, start_response: [], path=b"/a")  # type: ignore[arg-type]
+
+
+# Which requests are shown
+
+
+@pytest.fixture
+def shop(engine: Any, recorder: Recorder, pages: webtest.TestApp) -> webtest.TestApp:
+    """Return the pages of a recorder that has seen a few kinds of requests."""
+
+    def loop(environ: Any) -> None:
+        for _ in range(3):
+            ask(environ)
+
+    def fail(environ: Any) -> None:
+        ask(environ)
+        raise LookupError
+
+    for number in (1, 2, 3):
+        do(ask, engine, recorder, f"/books/{number}")
+    do(ask, engine, recorder, "/books", REQUEST_METHOD="POST")
+    do(loop, engine, recorder, "/loop")
+    do(fail, engine, recorder, "/fail")
+    do(lambda environ: None, engine, recorder, "/static/style.css")
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ("", ["/fail", "/loop", "/books", "/books/3", "/books/2", "/books/1"]),
+        ("every=1", ["/static/style.css", "/fail", "/loop", "/books", "/books/3", "/books/2", "/books/1"]),
+        ("path=oks", ["/books", "/books/3", "/books/2", "/books/1"]),
+        ("path=+oks+&method=post", ["/books"]),
+        ("route=/books/*", ["/books/3", "/books/2", "/books/1"]),
+        ("found=1", ["/fail", "/loop"]),
+        ("status=2", ["/loop", "/books", "/books/3", "/books/2", "/books/1"]),
+        ("status=404", []),
+        ("path=static", []),
+        ("path=static&every=1&method=GET&status=200&found=", ["/static/style.css"]),
+    ],
+)
+def test_requests_are_filtered(query: str, paths: list[str], shop: webtest.TestApp) -> None:
+    """By path, method, status and findings; those without a database, such as static files, are out of the way."""
+    found = shop.get(f"/?{query}&format=json").json["requests"]["items"]
+    page = shop.get(f"/?{query}")
+
+    assert [request["path"] for request in found] == paths
+    assert len(page.html.select(".requests > li")) == len(paths)
+    assert ("No request is like that" in page) == (not paths)
+    assert ("(1)" in page.html.form.text) == ("every=1" not in query)
+
+
+def test_the_filter_goes_with_the_order(shop: webtest.TestApp) -> None:
+    """Who sorts keeps the filter, who filters keeps the order, and both are shown."""
+    page = shop.get("/?path=books&route=/books/*&every=1&sort=duration")
+
+    sorted_page = page.click("newest")
+    assert sorted_page.request.query_string == "path=books&route=%2Fbooks%2F%2A&every=1&sort=newest"
+    form = page.forms[0]
+    assert {name: form[name].value for name in ("path", "route", "every", "sort")} == {
+        "path": "books",
+        "route": "/books/*",
+        "every": "1",
+        "sort": "duration",
+    }
+    assert len(page.click("Show all").html.select(".requests > li")) == 6
+
+
+def test_routes_are_shown(shop: webtest.TestApp) -> None:
+    """The page of routes groups requests by method and path, and leads to them."""
+    found = shop.get("/routes?format=json").json["routes"]
+    page = shop.get("/routes")
+
+    assert {(one["method"], one["path"], one["count"], one["found"], one["failed"]) for one in found} == {
+        *(("GET", "/books/*", 3, 0, 0), ("POST", "/books", 1, 0, 0), ("GET", "/loop", 1, 1, 0)),
+        *(("GET", "/fail", 1, 0, 1), ("GET", "/static/style.css", 1, 0, 0)),
+    }
+    assert [one["count"] * one["median"] for one in found] == sorted(
+        (one["count"] * one["median"] for one in found), reverse=True
+    )
+    assert len(page.click(description="/books/").html.select(".requests > li")) == 3

@@ -125,7 +125,7 @@ def large(environ: Any) -> None:
 @SCREENS
 def test_every_page_is_readable(page: Page, screen: str, complaints: list[str], pictures: Path) -> None:
     """No page is wider than its window, axe-core finds nothing to mend, and no policy is broken by hostile text."""
-    for name in ("", "requests/1", "requests/2", "requests/3?part=3", "live", "statements", "pools"):
+    for name in ("", "routes", "requests/1", "requests/2", "requests/3?part=3", "live", "statements", "pools"):
         page.goto(f"/{name}")
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
         picture = name.replace("/", "-").replace("?", "-") or "requests"
@@ -275,6 +275,62 @@ def test_another_site_cannot_read_it(page: Page) -> None:
     assert fetched == "refused"
     assert framed == "refused"
     assert "Requests" not in [frame.title() for frame in page.frames[1:]]
+
+
+@WIDE
+def test_new_requests_come_in_by_themselves(
+    page: Page, new_engine: Any, recorder: Recorder, complaints: list[str]
+) -> None:
+    """A list that nobody touches shows each new request, and whoever uses the keyboard stays where he is."""
+    link = page.get_by_role("link", name="GET /large")
+    link.focus()
+    do(ask, new_engine(), recorder, "/new")
+
+    page.get_by_role("link", name="GET /new").wait_for()
+    assert page.evaluate("document.activeElement.textContent").strip() == "GET /large"
+    assert complaints == []
+
+
+@WIDE
+def test_a_page_is_paused(page: Page, new_engine: Any, recorder: Recorder, complaints: list[str]) -> None:
+    """A page that is paused stands still, until it goes on."""
+    page.get_by_role("button", name="Pause").press("Enter")
+    do(ask, new_engine(), recorder, "/new")
+    page.wait_for_timeout(3500)  # two turns and more: nothing can be waited for that does not come
+
+    assert page.get_by_role("link", name="GET /new").count() == 0
+    page.get_by_role("button", name="Go on").press("Enter")
+    page.get_by_role("link", name="GET /new").wait_for()
+    assert complaints == []
+
+
+@WIDE
+def test_a_page_that_is_used_stands_still(page: Page, new_engine: Any, recorder: Recorder) -> None:
+    """Nothing moves under the hands of somebody who types; when he has filtered, the page lives on."""
+    page.get_by_label("path").fill("new")
+    do(ask, new_engine(), recorder, "/new")
+    page.wait_for_timeout(3500)
+    assert page.get_by_role("link", name="GET /new").count() == 0
+
+    page.get_by_label("path").press("Enter")
+    page.get_by_role("link", name="GET /new").wait_for()
+    assert page.locator(".requests > li").count() == 1
+
+
+@pytest.mark.parametrize("screen", ["1280-light"])
+def test_no_script_is_needed(browser: Browser, recorder: Recorder, screen: str) -> None:
+    """Without scripts the pages are whole, and there is no button that would do nothing."""
+    inspector = Inspector(recorder, allow=lambda environ: True)
+    with serving(inspector) as address:
+        context = browser.new_context(java_script_enabled=False, base_url=address)
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_label("path").fill("large")
+        page.get_by_label("path").press("Enter")
+
+        assert page.locator(".requests > li").count() == 1
+        assert page.get_by_role("button", name="Pause").count() == 0
+        context.close()
 
 
 @pytest.mark.parametrize("screen", ["800-light", "800-dark", "390-light"])

@@ -10,6 +10,7 @@ from hypothesis import given
 from tests.statements import soups
 from wsgi_session.inspector._groups import groups
 from wsgi_session.inspector._parts import cut
+from wsgi_session.inspector._routes import quantile, route_of
 from wsgi_session.inspector._sql import lines, pieces
 from wsgi_session.inspector._waterfall import lanes, strip, ticks
 from wsgi_session.observe import Held, Load, Outcome, OutcomeKind, RequestRecord, Statement
@@ -212,3 +213,32 @@ def test_no_statement_is_changed(sql: str) -> None:
     said = ["".join(piece.text for piece in pieces(sql)), "".join(piece.text for line in lines(sql) for piece in line)]
 
     assert ["".join(one.split()) for one in said] == ["".join(sql.split())] * 2
+
+
+# Routes
+
+UUID = "123e4567-e89b-12d3-a456-426614174000"
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/", "/"),
+        ("/books/12/notes/3", "/books/*/notes/*"),
+        (f"/books/{UUID}/", "/books/*/"),
+        ("/commits/9fceb02d0ae598e95dc970b74767f19372d61af8", "/commits/*"),
+        ("/facade/deadbeef/v2/2024-01-01", "/facade/deadbeef/v2/2024-01-01"),
+    ],
+)
+def test_what_differs_among_pages_of_a_kind(path: str, route: str) -> None:
+    """Numbers, hashes and UUIDs are what pages of one kind differ in; words are not."""
+    assert route_of(path) == route
+
+
+@pytest.mark.parametrize(
+    ("values", "median", "slow"),
+    [([5], 5, 5), ([1, 9], 1, 9), ([1, 2, 3], 2, 3), ([*range(1, 101)], 50, 95), ([*range(1, 21)], 10, 19)],
+)
+def test_quantiles_are_values_that_there_were(values: list[float], median: float, slow: float) -> None:
+    """The median and p95 are the time of a request, which so many did not exceed."""
+    assert (quantile(values, 0.5), quantile(values, 0.95)) == (median, slow)

@@ -34,8 +34,9 @@ class Inspector:
     """Shows what a recorder has seen: a WSGI application.  Lives as long as the recorder.
 
     Nothing mounts it but you, with `mounted`, or with what your framework has for that. It belongs outside of the
-    `SessionMiddleware`, or its own requests are among those it shows. It runs no script, loads nothing from elsewhere,
-    asks no database, and shows no values, for the recorder keeps none.
+    `SessionMiddleware`, or its own requests are among those it shows. Its pages need no script, and have one of
+    their own that brings in new requests. It loads nothing from elsewhere, asks no database, and shows no values, for
+    the recorder keeps none.
 
     Its first visit, from this computer, logs a link that has a key in it. Who opens the link gets a cookie for the key.
 

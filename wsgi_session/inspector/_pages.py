@@ -1,4 +1,4 @@
-"""The pages: a view as HTML that runs no script, loads nothing, and escapes whatever it shows."""
+"""The pages: a view as HTML that loads nothing but itself, and escapes whatever it shows."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ _templates = Environment(
     lstrip_blocks=True,
     undefined=StrictUndefined,
 )
+_script = _templates.get_template("script.js").render()
 _style = _templates.get_template("style.css").render()
 _filters: dict[str, Any] = _templates.filters
 _filters |= {"clock": clock, "duration": duration, "lines": lines, "percent": percent, "pieces": pieces, "tick": tick}
@@ -80,13 +81,19 @@ _globals |= {
     "orders": [(order, _TITLES.get(order, order)) for order in ORDERS],
     "pid": os.getpid,
     "strip": strip,
+    "script": _script,
     "style": _style,
     "ticks": ticks,
 }
 
+
+def _hash(text: str) -> str:
+    """Name a text that is in the pages as their policy does."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 POLICY = (
-    "default-src 'none'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; style-src 'sha256-"
-    + base64.b64encode(hashlib.sha256(_style.encode()).digest()).decode()
-    + "'"
+    "default-src 'none'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
+    f" frame-ancestors 'none'; script-src {_hash(_script)}; style-src {_hash(_style)}"
 )
-"""The Content-Security-Policy of every page: its own style alone, known by its hash."""
+"""The Content-Security-Policy of every page: its own script and style alone, known by their hashes."""

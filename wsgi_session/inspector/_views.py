@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._filters import filter_of, is_quiet
 from ._groups import groups
 from ._parts import cut
+from ._routes import routes
 
 if TYPE_CHECKING:
     from ..observe import Recorder, RequestRecord
@@ -51,9 +53,12 @@ def _requests(query: Query, recorder: Recorder) -> View:
     """Show the latest requests."""
     sort = query["sort"] if query.get("sort") in ORDERS else "newest"
     order = ORDERS[sort]
-    records = sorted(recorder.records, key=lambda record: (order(record), record.number), reverse=True)
+    chosen, kept = filter_of(query), recorder.records
+    records = sorted(filter(chosen.takes, kept), key=lambda record: (order(record), record.number), reverse=True)
     requests = cut(records, _number(query, "part"), REQUESTS)
-    return View("requests", {"requests": requests, "sort": sort, "gauges": recorder.gauges()})
+    hidden = 0 if chosen.every else sum(map(is_quiet, kept))
+    values = {"requests": requests, "sort": sort, "filter": chosen, "kept": len(kept), "hidden": hidden}
+    return View("requests", {**values, "gauges": recorder.gauges()})
 
 
 def _request(number: str, query: Query, recorder: Recorder) -> View | None:
@@ -64,6 +69,11 @@ def _request(number: str, query: Query, recorder: Recorder) -> View | None:
     statements = cut(record.statements, _number(query, "part"), STATEMENTS)
     shapes = cut(groups([record]), _number(query, "shapes"), STATEMENTS)
     return View("request", {"request": record, "statements": statements, "shapes": shapes})
+
+
+def _routes(_query: Query, recorder: Recorder) -> View:
+    """Show how long the requests of each route took."""
+    return View("routes", {"routes": routes(recorder.records), "requests": len(recorder.records)})
 
 
 def _live(_query: Query, recorder: Recorder) -> View:
@@ -91,6 +101,7 @@ _VIEWS: dict[str, Callable[[Query, Recorder], View]] = {
     "": _requests,
     "/": _requests,
     "/live": _live,
+    "/routes": _routes,
     "/statements": _statements,
     "/pools": _pools,
 }
