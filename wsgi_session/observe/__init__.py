@@ -1,5 +1,6 @@
 """Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
 
+from ._filter import RequestFilter
 from ._pools import PoolGauges
 from ._record import Finding, FindingKind, Held, Load, Loss, Outcome, OutcomeKind, RequestRecord, Statement
 from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
@@ -20,6 +21,7 @@ __all__ = [
     "PoolGauges",
     "RecordHook",
     "Recorder",
+    "RequestFilter",
     "RequestRecord",
     "Statement",
     "is_local",

@@ -91,6 +91,13 @@ class Recording:
         """The method and the path."""
         return f"{self.method} {self.path}"
 
+    @property
+    def state(self) -> State:
+        """What has become of the request's scope so far."""
+        scope = self._scope()
+        assert scope is not None  # it ends the recording first
+        return scope.outcome
+
     def told(self) -> Verdict:
         """Return what has been told of the outcome, to be told more."""
         if self.verdict is None:
