@@ -61,7 +61,9 @@ def commit(session: Any) -> None:
 
 
 def commit_a_savepoint(session: Any) -> None:
-    """Write in a savepoint, which is no commit."""
+    """Write in a savepoint, which is no commit where something was written before it."""
+    add_words(session, "before")
+    session.flush()
     with session.begin_nested():
         add_words(session, "secret")
 

@@ -190,8 +190,8 @@ FAULTS = [
         "losses are not mentioned",
         5,
         "_scope/losses",
-        'log.warning("%s has lost',
-        'log.debug("%s has lost',
+        'log.warning(\n            "%s has lost',
+        'log.debug(\n            "%s has lost',
     ),
     Fault(
         "a complete Content-Length gives nothing back",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._sql.excerpt import excerpt
 from ..commit import SAFE_METHODS, CommitRule, never, on_unsafe_success, until_close
 from ..scope import State
-from ._excerpt import excerpt
 from ._record import Loss, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
