@@ -13,7 +13,7 @@ from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
 from ._scope.membership import is_of, note_built, scope_of_session
-from ._session import engines, lazy, listening, transaction
+from ._session import engines, forms, lazy, listening, transaction
 from .current import current_scope
 from .errors import NoScopeError, ScopeEndedError
 
@@ -103,7 +103,7 @@ class ScopeRegistry(ScopedRegistry[S]):
         except ScopeEndedError:
             return False
         if scope is not None:
-            return lazy.is_built(scope.session_of(self.source))
+            return forms.is_built(scope.session_of(self.source))
         own: ThreadSession[S] | None = getattr(self._threads, "own", None)
         return own is not None and own.is_made
 

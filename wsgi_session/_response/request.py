@@ -124,7 +124,7 @@ class RequestScope(BaseScope):
             error: What it has failed with, if the application has shown that.
         """
         self.touch()
-        self.may_warn = False
+        self.lost = None
         if error is not None and (notes := self.notes) is not None:
             notes.fail(error)
         if self.outcome is OPEN and self.terms.settles:

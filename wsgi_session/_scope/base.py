@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from .. import _fork, _wsgi, callbacks
-from .._session import lazy, transaction
+from .._session import forms, lazy, transaction
 from ..commit import never
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
 from ..scope import EndHook, H, Scope, State, checked_bind, checked_hook
@@ -86,10 +86,8 @@ class BaseScope(Scope):
         "bind",
         "environ",
         "hooks",
-        "is_complete",
         "is_untouched",
         "lost",
-        "may_warn",
         "others",
         "outcome",
         "outer",
@@ -106,20 +104,14 @@ class BaseScope(Scope):
     hooks: tuple[EndHook, ...]
     """What to call at its end."""
 
-    is_complete: bool
-    """Whether the server has all of the response, and only ``close()`` is to come; not set before."""
-
     is_untouched: bool | None
     """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
 
-    Most requests stay so: `bind`, `hooks`, `lost`, `may_warn` and `others` are not set before `touch`.
+    Most requests stay so: `bind`, `hooks`, `lost` and `others` are not set before `touch`.
     """
 
-    lost: tuple[str, ...]
-    """What was thrown away that was not committed."""
-
-    may_warn: bool
-    """Whether a word is to be said of what is left uncommitted."""
+    lost: tuple[str, ...] | None
+    """What was thrown away that was not committed; None if no word is to be said of it any more."""
 
     others: tuple[tuple[lazy.SessionSource[Any], Any], ...]
     """The sessions of other registries, and those that were replaced, each with what has made it."""
@@ -209,7 +201,6 @@ class BaseScope(Scope):
             self.bind = "unknown"
             self.hooks = self.terms.hooks
             self.lost = ()
-            self.may_warn = True
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between
 
@@ -274,8 +265,8 @@ class BaseScope(Scope):
         if self.is_untouched is not False:
             return []
         if not self.others:
-            return [self.session] if lazy.is_built(self.session) else []
-        return [session for _, session in self.sessions() if lazy.is_built(session)]
+            return [self.session] if forms.is_built(self.session) else []
+        return [session for _, session in self.sessions() if forms.is_built(session)]
 
     def holds_connection(self) -> bool:
         """Say whether a session is in a transaction."""

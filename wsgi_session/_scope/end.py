@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _fork
 from .._log import log
-from .._session import lazy, transaction
+from .._session import forms, lazy, transaction
 from . import losses
 from .look import enter, leave, look, nearest_open
 from .outcome import call_each, is_fatal
@@ -76,7 +76,7 @@ def _steps(scope: BaseScope, error: BaseException | None) -> Iterator[Callable[[
 
 
 def _end_session(source: lazy.SessionSource[Any], session: Session, error: BaseException | None) -> None:
-    if not lazy.is_built(session):
+    if not forms.is_built(session):
         source.end(session)
         return
     info = session.info

@@ -29,18 +29,18 @@ def note(scope: BaseScope, session: Session, described: Callable[[], str]) -> No
         session: Which is about to forget it.
         described: Says what does that, such as ``"'session.close()'"``.
     """
-    if lost := _lost_with(scope, session):
+    if scope.lost is not None and (lost := _lost_with(scope, session)):
         scope.lost += (f"{lost}, thrown away by {described()}",)
 
 
 def warn(scope: BaseScope, sessions: list[Session]) -> None:
     """Say in the log what is lost, with *sessions* and before, if a word is still to be said of it."""
-    if not scope.may_warn:
+    if scope.lost is None:
         return
     left = [f"{lost}, not committed" for session in sessions if (lost := _lost_with(scope, session))]
     what = "; ".join((*scope.lost, *left))
     if what:
-        scope.may_warn = False
+        scope.lost = None
         environ = scope.environ
         remedy = _remedy(environ, scope) if left else _OF_WHAT_IS_THROWN_AWAY
         log.warning(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsage]
 
 from .. import _fork
-from .._session import lazy, leaving
+from .._session import forms, lazy, leaving
 from . import losses
 from .end import disown
 
@@ -31,8 +31,8 @@ def scope_of_session(session: Session) -> BaseScope | None:
 
     It is not touched by that.
     """
-    attributes = lazy.attributes_of(session)
-    scope: BaseScope | None = attributes.get(lazy.OWNER) or attributes.get("info", {}).get(_KEY)
+    attributes = forms.attributes_of(session)
+    scope: BaseScope | None = attributes.get(forms.OWNER) or attributes.get("info", {}).get(_KEY)
     return scope
 
 
@@ -70,7 +70,7 @@ def note_built(session: Session, scope: BaseScope | None) -> None:
 
 def _note_leaving(session: Session, frame: FrameType, name: str) -> None:
     scope = scope_of_session(session)
-    if scope is not None and scope.is_untouched is False and scope.may_warn:
+    if scope is not None and scope.is_untouched is False:
         losses.note(scope, session, partial(leaving.described, frame, name))
 
 
@@ -83,7 +83,7 @@ def _scopes_with_sessions() -> list[BaseScope]:
     SQLAlchemy keeps the sessions already, under a name that is not public; a list of our own, of each session that is
     built and gone again, would cost every request more than all else that it is charged for.
     """
-    found = [lazy.attributes_of(session).get("info", {}).get(_KEY) for session in list(_sessions.values())]
+    found = [forms.attributes_of(session).get("info", {}).get(_KEY) for session in list(_sessions.values())]
     return [scope for scope in found if scope is not None]
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .base import BaseScope
 
 
+on_complete: list[Callable[[BaseScope], object]] = []
+"""Are called with the scope of a response of which the server has all, so that only ``close()`` is to come."""
+
+
 def commit(scope: BaseScope) -> list[Exception]:
     """Commit every session that is in a transaction, that of the scope's own registry last.
 
@@ -70,7 +74,7 @@ def commit_block(scope: BaseScope) -> None:
 def roll_back(scope: BaseScope, error: BaseException | None = None) -> None:
     """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
     scope.touch()
-    scope.may_warn = False
+    scope.lost = None
     if error is not None and (notes := scope.notes) is not None:
         notes.fail(error)
     if scope.state in (OPEN, DOOMED, SETTLING):
@@ -88,7 +92,8 @@ def finish(scope: BaseScope) -> None:
     A ``session.begin()`` block keeps its own, and so does a cursor that is still being read, for it would speak on a
     connection that may be another request's by then.
     """
-    scope.is_complete = True
+    for tell in on_complete:
+        tell(scope)
     sessions = [session for session in scope.built() if not is_open_block(session)]
     if not sessions:
         return

@@ -1,28 +1,15 @@
-"""A session before its first touch, and after its end.
-
-Building a `Session` costs a few microseconds; most requests for a static page or an error never need it. So what a
-request is given at first is *unbuilt*: an instance of a subclass of the real class, allocated without ``__init__``,
-that becomes the real thing as soon as anything is read from it. At the end it becomes *ended*: an
-instance of another such subclass, from which only ``close()`` can be had.
-
-An unbuilt session can be written to: what was written is in its ``__dict__``, and written again when it has been built,
-which is when anything is first read. So a scope can leave its mark on it by a plain store, and change its class, at a
-tenth of the price of ``object.__setattr__``.
-
-Both subclasses are made by ``type.__new__``, so that neither a metaclass nor an ``__init_subclass__`` of the user's is
-run for them.
-"""
+"""What makes the sessions of a registry: unbuilt, and real on first touch, wherever that is possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MemberDescriptorType, SimpleNamespace
-from typing import Any, Generic, NoReturn, Protocol, SupportsIndex, TypeVar
+from types import SimpleNamespace
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.orm import Session, sessionmaker
 
-from ..errors import ScopeEndedError
 from . import dispatch
+from .forms import OWNER, Forms, attributes_of, can_wait
 
 S = TypeVar("S", bound=Session)
 
@@ -36,94 +23,6 @@ class Owner(Protocol):
     def completed(self, source: SessionSource[Any], kw: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with which *source* builds a session, which is asked for with *kw*."""
         ...
-
-
-class Unbuilt:
-    """What becomes a session on first touch."""
-
-    def __init_subclass__(cls) -> None:
-        """Keep the ``__init_subclass__`` of users' session classes from running."""
-
-
-class Ended:
-    """What was a session until its scope ended."""
-
-    def __init_subclass__(cls) -> None:
-        """Keep the ``__init_subclass__`` of users' session classes from running."""
-
-    def __getattribute__(self, name: str) -> Any:
-        """Refuse everything but what Python itself asks for."""
-        if name == "__class__":
-            return type(self)._wsgi_session_real  # type: ignore[attr-defined]  # noqa: SLF001  # its form has it
-        if name.startswith("__") or name == "close":
-            return object.__getattribute__(self, name)
-        raise _ended()
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Refuse."""
-        raise _ended()
-
-    def __delattr__(self, name: str) -> None:
-        """Refuse."""
-        raise _ended()
-
-    def __enter__(self) -> NoReturn:
-        """Refuse."""
-        raise _ended()
-
-    def __exit__(self, *exc_info: object) -> None:
-        """Leave a block that was entered while the session lived."""
-
-    def close(self) -> None:
-        """Do nothing: everything has been closed."""
-
-
-OWNER = "_wsgi_session_owner"
-"""The attribute of an unbuilt session that refers to what it was made for."""
-
-_REAL = "_wsgi_session_real"
-"""The attribute of a form that is the session class it was derived from."""
-
-
-def is_built(session: Session) -> bool:
-    """Say whether *session* has been touched and has not ended, without touching it: else it shows another class."""
-    return type(session) is session.__class__
-
-
-def attributes_of(session: Session) -> dict[str, Any]:
-    """Return the ``__dict__`` of *session*, without touching it."""
-    attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
-    return attributes
-
-
-class Forms(Generic[S]):
-    """The unbuilt and the ended form of one session class.  Lives as long as the source that uses it."""
-
-    __slots__ = ("dispatch", "ended", "has_usual_info", "real", "unbuilt", "unset")
-
-    dispatch: Any
-    """One such as each session of the class has; None until the first is built, which settles what events there are."""
-
-    unset: dict[str, None]
-    """What the ``__dict__`` of a session has before its ``__init__``: the names of what that will set.
-
-    They spare it to grow by one name at a time. Nobody is misled by a None in it, for SQLAlchemy does not read what it
-    has not set, and nobody else's code runs meanwhile: a class where it would has no such names.
-    """
-
-    def __init__(self, real: type[S], build: Callable[[S], None]) -> None:
-        """Derive both forms from *real*.
-
-        Args:
-            real: A session class.
-            build: Turns an unbuilt session into a built one, in place.
-        """
-        self.dispatch = None
-        self.has_usual_info: bool = real.info is Session.info
-        self.real: type[S] = real
-        self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
-        self.unset = _unset(real)
-        self.ended: type[S] = _subclass(Ended, real, _finalizing(real))
 
 
 class SessionSource(Generic[S]):
@@ -154,7 +53,7 @@ class SessionSource(Generic[S]):
         self.forms = None
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
-            if _can_wait(session_factory):
+            if can_wait(session_factory):
                 self.forms = self._forms_of(session_factory.class_)
 
     def make(self, owner: Owner) -> S:
@@ -242,75 +141,3 @@ class SessionSource(Generic[S]):
         if real not in self._forms_of_classes:
             self._forms_of_classes[real] = Forms(real, self.build)
         return self._forms_of_classes[real]
-
-
-_BUILT_AT_ONCE = ("__new__", "__del__", "__getattribute__", "__setattr__", "__delattr__")
-"""What a session class may not define, to be built on first touch; nor may it have slots: ``__dict__`` lacks them."""
-
-
-def _can_wait(session_factory: sessionmaker[Any]) -> bool:
-    """Say whether nobody can tell a session that is built later: all is as SQLAlchemy wrote it."""
-    real = session_factory.class_
-    return (
-        type(session_factory).__call__ is sessionmaker.__call__
-        and type(real).__call__ is type.__call__
-        and not any(name in vars(base) for base in real.__mro__[:-1] for name in _BUILT_AT_ONCE)
-        and not any(isinstance(value, MemberDescriptorType) for base in real.__mro__ for value in vars(base).values())
-    )
-
-
-_READ_BY_INIT = ("__getattr__", "__init__", "_add_bind", "execution_options", "info")
-"""What ``Session.__init__`` may run, beside the setters of what it sets, where a session class defines it."""
-
-
-def _unset(real: type[Session]) -> dict[str, None]:
-    names = tuple(vars(Session()))
-    own = {name for base in real.__mro__ if base not in Session.__mro__ for name in vars(base)}
-    return dict.fromkeys(names) if own.isdisjoint((*names, *_READ_BY_INIT)) else {}
-
-
-def _subclass(first: type, real: type[S], namespace: dict[str, Any]) -> type[S]:
-    """Derive from *real* what behaves as *first* says.
-
-    By *first* as a base where *real* has an ``__init_subclass__`` of its own, which must not run, else by its methods:
-    a second base may give the class another memory layout, if the first one of *real* has empty ``__slots__``.
-    """
-    named = {"__module__": real.__module__, "__qualname__": real.__qualname__, "__doc__": real.__doc__, _REAL: real}
-    if any("__init_subclass__" in vars(base) for base in real.__mro__[:-1] if base is not Generic):
-        return type.__new__(type(real), real.__name__, (first, real), named | namespace)
-    methods = {name: value for name, value in vars(first).items() if callable(value)}
-    return type.__new__(type(real), real.__name__, (real,), methods | named | namespace)
-
-
-def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:
-    def __getattribute__(self: S, name: str) -> Any:
-        if name == "__class__":
-            return real
-        build(self)
-        return getattr(self, name)
-
-    def __reduce_ex__(self: S, protocol: SupportsIndex) -> Any:
-        build(self)
-        return self.__reduce_ex__(protocol)
-
-    return {"__init__": object.__init__, "__getattribute__": __getattribute__, "__reduce_ex__": __reduce_ex__}
-
-
-def _finalizing(real: type[S]) -> dict[str, Any]:
-    """Give a class with a ``__del__`` its attributes' class back for it, for it reads them."""
-    if not hasattr(real, "__del__"):
-        return {}
-
-    def __del__(self: S) -> None:
-        object.__setattr__(self, "__class__", real)
-        real.__del__(self)  # type: ignore[attr-defined]
-
-    return {"__del__": __del__}
-
-
-def _ended() -> ScopeEndedError:
-    return ScopeEndedError(
-        "This session's scope has ended: its request is over, or its block was left."
-        " Objects that it loaded can still be read; for anything else"
-        " open a scope of your own with 'with session_scope(...)'."
-    )

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from .. import callbacks
 from .._scope.membership import scope_of_session
-from .._session import changes, lazy
+from .._session import changes, forms
 from .._session.transaction import release
 from ..observe._shapes import BOOKKEEPING, HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED
@@ -84,7 +84,7 @@ class isolated(Isolation):  # noqa: N801
 
     def _undo(self) -> None:
         for session, shadowed in self._shadowed:
-            attributes = lazy.attributes_of(session)
+            attributes = forms.attributes_of(session)
             if attributes.pop("get_bind", None) is not None:
                 attributes.update(shadowed)
         self._strangers.tell()

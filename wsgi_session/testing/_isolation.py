@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from .. import callbacks
 from .._scope.membership import on_build, scope_of_session
-from .._session import changes, lazy, transaction
+from .._session import changes, forms, transaction
 from ..registry import adopt
 from ._leaks import LeakWatch
 from ._problems import Problems
@@ -111,7 +111,7 @@ class Isolation(ABC):
             with self._stack:
                 self._stack.callback(self._undo)
                 for session in self._built:
-                    if lazy.is_built(session):
+                    if forms.is_built(session):
                         self._stack.callback(transaction.close, session)
         except BaseException as failure:
             self._problems.tell(failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
@@ -12,6 +13,7 @@ from sqlalchemy.pool import Pool
 from .. import _wsgi
 from .._response.request import on_exhausted
 from .._scope.membership import scope_of_session
+from .._scope.outcome import on_complete
 from ..current import current_environ
 from ..errors import NoScopeError
 from ..observe._callers import Callers
@@ -31,22 +33,25 @@ _SECONDS = 5.0
 class LeakWatch:
     """Notes the scopes and the connections that a test uses.  Lives as long as the block."""
 
-    __slots__ = ("_callers", "_out", "_scopes")
+    __slots__ = ("_callers", "_complete", "_out", "_scopes")
 
     def __init__(self) -> None:
         """Note nothing yet."""
         self._callers = Callers()
+        self._complete: WeakSet[BaseScope] = WeakSet()
         self._out: dict[int, str] = {}
         self._scopes: list[tuple[Any, int]] = []
 
     def start(self) -> None:
         """Follow every pool, and every response that is taken in steps."""
+        on_complete.append(self._complete.add)
         on_exhausted.append(_close)
         event.listen(Pool, "checkout", self._on_checkout)
         event.listen(Pool, "checkin", self._on_checkin)
 
     def stop(self) -> None:
         """Follow them no longer."""
+        on_complete.remove(self._complete.add)
         on_exhausted.remove(_close)
         event.remove(Pool, "checkout", self._on_checkout)
         event.remove(Pool, "checkin", self._on_checkin)
@@ -67,17 +72,23 @@ class LeakWatch:
         self._close_complete()
         for scope, thread in self._scopes:
             if thread != threading.get_ident():
-                _wait_for_end(scope)
-            if not scope.is_ended or (scope.is_dropped and not _is_complete(scope)):
+                self._wait_for_end(scope)
+            if not scope.is_ended or (scope.is_dropped and scope not in self._complete):
                 yield never_closed(scope)
         yield from self._out.values()
 
     def _close_complete(self) -> None:
         """Close the responses of this thread of which all was sent."""
         for scope, thread in self._scopes:
-            if thread == threading.get_ident() and _is_complete(scope) and not scope.is_ended:
+            if thread == threading.get_ident() and scope in self._complete and not scope.is_ended:
                 _close(scope)
                 scope.close()
+
+    def _wait_for_end(self, scope: BaseScope) -> None:
+        """Wait until another thread has closed a response of which its client has all."""
+        until = time.monotonic() + _SECONDS
+        while scope in self._complete and not scope.is_ended and time.monotonic() < until:
+            time.sleep(0.001)
 
     def _on_checkout(self, connection: Any, _record: object, _proxy: object) -> None:
         line = self._callers.line()
@@ -101,18 +112,6 @@ def never_closed(scope: BaseScope) -> str:
 def _close(scope: RequestScope) -> None:
     """Have a response closed when its step ends, as a server does that has sent it, and many test clients do not."""
     scope.is_closing = True
-
-
-def _wait_for_end(scope: BaseScope) -> None:
-    """Wait until another thread has closed a response of which its client has all."""
-    until = time.monotonic() + _SECONDS
-    while _is_complete(scope) and not scope.is_ended and time.monotonic() < until:
-        time.sleep(0.001)
-
-
-def _is_complete(scope: BaseScope) -> bool:
-    """Say whether all that was declared of a response was sent."""
-    return getattr(scope, "is_complete", False)
 
 
 def _who() -> str:
