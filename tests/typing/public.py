@@ -25,6 +25,7 @@ from wsgi_session import (
     session_scope,
     until_close,
 )
+from wsgi_session.health import EngineHealth, HealthCheck
 from wsgi_session.inspector import Inspector
 from wsgi_session.observe import (
     BeginHook,
@@ -122,6 +123,13 @@ def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     mounted: WSGIApplication = Inspector(recorder).mounted(Inspector(recorder), path="/inspector")
     Inspector(recorder).mounted(mounted)
     return Inspector(recorder, allow=is_local)
+
+
+def health_checks(engine: Engine) -> WSGIApplication:
+    """A health check is an application, and can be asked without a request."""
+    check = HealthCheck(engine, behind=lambda connection: 1.5, max_behind=2, details=is_local)
+    assert_type(check.check(), tuple[EngineHealth, ...])
+    return check
 
 
 def recorders(app: WSGIApplication, engine: Engine) -> None:
