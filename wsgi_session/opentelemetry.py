@@ -1,21 +1,27 @@
-"""The recorder's part in a trace: attributes and events of the span that a request already has."""
+"""The recorder's part in a trace, on the span that a request already has, and what it knows as metrics."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import Observation
+
+from .observe._pools import all_gauges
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
+    from opentelemetry.metrics import CallbackOptions, Meter
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
-    from .observe import Finding, RecordHook, RequestRecord
+    from .observe import Finding, PoolGauges, RecordHook, RequestRecord
 
-__all__ = ["annotate_span"]
+__all__ = ["annotate_span", "measure"]
 
 _PREFIX = "wsgi_session."
 _OF_CONNECTIONS = ("waited", "held")
@@ -68,3 +74,80 @@ def _of_finding(finding: Finding) -> dict[str, AttributeValue]:
         "cure": finding.cure,
     }
     return said if finding.line is None else {**said, "line": finding.line}
+
+
+_POOL = "db.client.connection."
+_POOL_NAME = _POOL + "pool.name"
+_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+"""The bounds of the histograms' buckets."""
+
+
+def measure(meter: Meter | None = None) -> RecordHook:
+    """Make the instruments, and return what puts each request's record on them; for ``Recorder(on_finish=...)``.
+
+    ::
+
+        recorder = Recorder(on_finish=measure())
+
+    Of each pool that is watched in this process, by its label, there are those of OpenTelemetry's semantic conventions:
+    ``db.client.connection.count``, by its state, ``.idle.max``, ``.pending_requests`` and ``.timeouts``; and of the
+    requests that are recorded, ``.wait_time`` and ``.use_time``, in seconds. ``wsgi_session.requests`` counts requests
+    by the kind of their outcome, and ``wsgi_session.retries`` the attempts after the first.
+
+    Args:
+        meter: Makes the instruments; that of the global provider, if it is left out.
+    """
+    meter = metrics.get_meter("wsgi_session") if meter is None else meter
+    _observe_pools(meter)
+    waits = meter.create_histogram(
+        _POOL + "wait_time", "s", "Waiting for a connection.", explicit_bucket_boundaries_advisory=_SECONDS
+    )
+    uses = meter.create_histogram(
+        _POOL + "use_time", "s", "Holding a connection.", explicit_bucket_boundaries_advisory=_SECONDS
+    )
+    requests = meter.create_counter(_PREFIX + "requests", "{request}", "Requests that are over.")
+    retries = meter.create_counter(_PREFIX + "retries", "{request}", "Attempts after the first.")
+
+    def measured(record: RequestRecord, /) -> None:
+        requests.add(1, {_PREFIX + "outcome": record.outcome.kind.value})
+        if record.attempt:
+            retries.add(1)
+        for held in record.connections:
+            waits.record(held.waited, {_POOL_NAME: held.engine})
+            uses.record(held.duration, {_POOL_NAME: held.engine})
+
+    return measured
+
+
+def _observe_pools(meter: Meter) -> None:
+    """Make the instruments that are read when somebody asks for them."""
+    meter.create_observable_up_down_counter(
+        _POOL + "count",
+        [_observed(lambda pool: pool.out, "used"), _observed(lambda pool: pool.open - pool.out, "idle")],
+        "{connection}",
+        "Connections that there are.",
+    )
+    meter.create_observable_up_down_counter(
+        _POOL + "idle.max", [_observed(lambda pool: pool.size or 0)], "{connection}", "Connections that a pool keeps."
+    )
+    meter.create_observable_up_down_counter(
+        _POOL + "pending_requests", [_observed(lambda pool: pool.waiting)], "{request}", "Who waits for a connection."
+    )
+    meter.create_observable_counter(
+        _POOL + "timeouts", [_observed(lambda pool: pool.timeouts)], "{timeout}", "Who has waited in vain."
+    )
+
+
+def _observed(
+    number_of: Callable[[PoolGauges], int], state: str | None = None
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """Return what reads a number of all pools, added up over those that have one label."""
+    also = {} if state is None else {_POOL + "state": state}
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        numbers: Counter[str] = Counter()
+        for pool in all_gauges():
+            numbers[pool.engine] += number_of(pool)
+        return [Observation(number, {_POOL_NAME: engine, **also}) for engine, number in numbers.items()]
+
+    return observe

@@ -46,7 +46,7 @@ from wsgi_session.observe import (
     Statement,
     is_local,
 )
-from wsgi_session.opentelemetry import annotate_span
+from wsgi_session.opentelemetry import annotate_span, measure
 from wsgi_session.testing import StatementBudget, committing, isolated, isolated_session, registry_of
 
 
@@ -116,7 +116,7 @@ def middlewares(app: WSGIApplication, engine: Engine, start_response: StartRespo
 
 def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     """A recorder takes the hooks that there are, and its inspector is an application."""
-    recorder = Recorder(statements=True, server_timing=is_local, on_begin=annotate_span, on_finish=print)
+    recorder = Recorder(statements=True, server_timing=is_local, on_begin=annotate_span, on_finish=measure())
     assert_type(is_local(environ), bool)
     assert_type(Recorder(server_timing=True).clear(), None)
     assert_type(Inspector(recorder, key="open-sesame-open-sesame"), Inspector)
