@@ -76,6 +76,7 @@ def test_pools_are_measured(new_engine: Any, recorder: Recorder, reader: InMemor
     counts: list[Any] = []
     for engine in engines:
         recorder.watch(engine)
+        engine.dispose()  # has made its tables
     request(SessionMiddleware(app, engines[0], recorder=recorder))
     now = points(reader, POOL + "count")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import assert_type
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, ScalarResult, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
@@ -47,6 +48,7 @@ from wsgi_session.observe import (
     is_local,
 )
 from wsgi_session.opentelemetry import annotate_span, measure
+from wsgi_session.prometheus import RecorderCollector
 from wsgi_session.testing import StatementBudget, committing, isolated, isolated_session, registry_of
 
 
@@ -123,6 +125,11 @@ def inspectors(environ: WSGIEnvironment) -> WSGIApplication:
     mounted: WSGIApplication = Inspector(recorder).mounted(Inspector(recorder), path="/inspector")
     Inspector(recorder).mounted(mounted)
     return Inspector(recorder, allow=is_local)
+
+
+def collectors(registry: CollectorRegistry) -> None:
+    """A recorder can be collected from."""
+    registry.register(RecorderCollector(Recorder()))
 
 
 def health_checks(engine: Engine) -> WSGIApplication:

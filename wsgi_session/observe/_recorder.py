@@ -20,7 +20,7 @@ from ._callers import Callers
 from ._caught import note_errors_of
 from ._fault import contained
 from ._pools import PoolGauges, all_gauges, all_holders, watch_of
-from ._record import RequestRecord
+from ._record import OutcomeKind, RequestRecord
 from ._recording import Recording
 from ._shapes import forget_shapes
 from ._timing import timing
@@ -105,6 +105,12 @@ class Gauges:
     found: int
     """Requests that had findings."""
 
+    outcomes: dict[str, int]
+    """How many requests had which outcome, by the value of its `OutcomeKind`."""
+
+    retries: int
+    """Requests that were further attempts of a `RetryMiddleware`."""
+
     pools: tuple[PoolGauges, ...]
 
 
@@ -168,9 +174,11 @@ class Recorder:
         self._live: dict[int, Recording] = {}
         self._max_statements = max_statements
         self._numbers = count(1)
+        self._outcomes = dict.fromkeys((kind.value for kind in OutcomeKind), 0)
         self._on_begin = on_begin
         self._on_finish = on_finish
         self._record_if = record_if
+        self._retries = 0
         self._records: deque[RequestRecord] = deque(maxlen=keep)
         self._server_timing = server_timing
         self._with_statements = statements
@@ -210,7 +218,8 @@ class Recorder:
 
     def gauges(self) -> Gauges:
         """Return how much is going on: in this recorder's requests, and in every pool that is watched."""
-        return Gauges(len(self._live), self._finished, self._found, all_gauges())
+        counts = (len(self._live), self._finished, self._found, self._outcomes.copy(), self._retries)
+        return Gauges(*counts, all_gauges())
 
     def watching(self, app: WSGIApplication) -> WSGIApplication:
         """Return an application that calls *app*, and has what it does recorded; for the `SessionMiddleware`."""
@@ -257,6 +266,8 @@ class Recorder:
         self._records.append(record)
         self._finished += 1
         self._found += bool(record.findings)
+        self._outcomes[record.outcome.kind.value] += 1
+        self._retries += record.attempt > 0
         requests_log.log(INFO if record.findings else DEBUG, "%s", record)
         for hook in (asked, self._on_finish):
             if hook is not None:
