@@ -686,3 +686,49 @@ def test_routes_are_shown(shop: webtest.TestApp) -> None:
         (one["count"] * one["median"] for one in found), reverse=True
     )
     assert len(page.click(description="/books/").html.select(".requests > li")) == 3
+
+
+# What a mend has changed
+
+
+def test_a_request_is_compared_with_the_one_before(engine: Any, recorder: Recorder, pages: webtest.TestApp) -> None:
+    """The page of a request says what it did before on the same route: statements, time, findings gone and new."""
+
+    def loop(environ: Any) -> None:
+        for _ in range(11):
+            ask(environ)
+
+    def mended(environ: Any) -> None:
+        for _ in range(2):
+            ask(environ)
+
+    do(loop, engine, recorder, "/books/1")
+    do(ask, engine, recorder, "/other")
+    do(ask, engine, recorder, "/books/1", REQUEST_METHOD="POST")
+    do(mended, engine, recorder, "/books/2")
+    do(loop, engine, recorder, "/books/3")
+
+    first, fourth, fifth = (pages.get(f"/requests/{number}") for number in (1, 4, 5))
+
+    assert "Compared with the one before" not in first
+    compared = " ".join(fourth.html.select_one(".comparison").text.split())
+    assert compared.startswith("Request 1 of this route took ")
+    assert "11 \N{RIGHTWARDS ARROW} 2 statements" in compared
+    assert "gone identical query: SELECT ?" in compared
+    assert "2 \N{RIGHTWARDS ARROW} 11 statements" in fifth
+    assert "new identical query: SELECT ?" in " ".join(fifth.html.select_one(".comparison").text.split())
+    assert fourth.click("Request 1").request.path == "/requests/1"
+    values = pages.get("/requests/4?format=json").json["comparison"]
+    assert (values["before"]["number"], values["statement_counts"]) == (1, [11, 2])
+
+
+def test_without_statements_only_the_time_is_compared(engine: Any) -> None:
+    """A recorder that records no statements compares no numbers of them."""
+    recorder = Recorder()
+    for _ in range(2):
+        do(ask, engine, recorder)
+
+    page = visitor(recorder).get("/requests/2")
+
+    assert "Request 1</a> of this route took" in page
+    assert "statements</strong>" not in page

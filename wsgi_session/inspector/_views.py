@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ._comparison import comparison
 from ._filters import filter_of, is_quiet
 from ._groups import groups
 from ._parts import cut
@@ -63,12 +64,14 @@ def _requests(query: Query, recorder: Recorder) -> View:
 
 def _request(number: str, query: Query, recorder: Recorder) -> View | None:
     """Show one request, if it is among those that are kept."""
-    record = next((one for one in recorder.records if str(one.number) == number), None)
+    records = recorder.records
+    record = next((one for one in records if str(one.number) == number), None)
     if record is None:
         return None
     statements = cut(record.statements, _number(query, "part"), STATEMENTS)
     shapes = cut(groups([record]), _number(query, "shapes"), STATEMENTS)
-    return View("request", {"request": record, "statements": statements, "shapes": shapes})
+    values = {"request": record, "statements": statements, "shapes": shapes}
+    return View("request", {**values, "comparison": comparison(record, records)})
 
 
 def _routes(_query: Query, recorder: Recorder) -> View:
