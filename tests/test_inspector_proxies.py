@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from examples.inspector import PLACE, mounted
+from examples.inspector import PLACE
 from tests.client import Answer, Client
 from tests.helpers import link_in
 from tests.proxies import address_of_others, proxy
@@ -39,7 +39,7 @@ def ask(name: str, tmp_path: Path) -> Iterator[Ask]:
     """Return what asks an inspector through a proxy, from an address that is not the inspector's."""
     address = address_of_others()
     with (
-        served(mounted(Inspector(Recorder()), application)) as behind,
+        served(Inspector(Recorder()).mounted(application, path=PLACE)) as behind,
         proxy(name, tmp_path, address, behind) as (port, visitors),
     ):
 
