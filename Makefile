@@ -77,6 +77,7 @@ check: $(VENV)/.check
 
 docs: $(VENV)/.docs
 	@$(BIN)/sphinx-build -q -W --keep-going -E -d build/doctrees docs build/site
+	@echo 'The site is in build/site: open build/site/index.html'
 
 clean:
 	rm -rf $(VENV) .venvs build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -132,3 +132,28 @@ def leads(page: Path, link: str) -> bool:
     if not target.is_file():
         return False
     return target.suffix != ".html" or unquote(place) in places_of(target)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "serializable",
+        "retry",
+        "mypy",
+        "flask shell",
+        "deploy",
+        "pool size",
+        "pgbouncer",
+        "health",
+        "nginx",
+        "tenant",
+        "replica",
+        "async",
+    ],
+)
+def test_the_search_finds(words: str, address: str, browser: Browser) -> None:
+    """Who types what people type is shown pages."""
+    page = browser.new_page()
+    page.goto(f"{address}search.html?q={words.replace(' ', '+')}")
+    page.wait_for_selector("ul.search li a")
+    page.close()

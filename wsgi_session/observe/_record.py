@@ -216,7 +216,7 @@ class RequestRecord:
     """Those that have undone something."""
 
     ends: int = 0
-    """Those by which nothing was undone: what only read gives its connection back with a ROLLBACK."""
+    """How many have undone nothing, because what only read gives its connection back with a ROLLBACK."""
 
     findings: tuple[Finding, ...] = ()
 
