@@ -350,3 +350,25 @@ def test_classes_that_are_derived_from_each_other(new_engine: Callable[..., Engi
         request(app, "POST")
 
     assert len(hook.calls) == 4
+
+
+def test_a_connection_of_the_users_own(engine: Engine) -> None:
+    """One on which a transaction could not be set up is refused until that has ended, and no longer."""
+
+    def hook(connection: Any, environ: Any) -> None:
+        raise LookupError
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with engine.connect() as connection:
+            own = Own(bind=connection)
+            with pytest.raises(LookupError):
+                own.execute(select(1))
+            with pytest.raises(PendingRollbackError):
+                own.execute(select(1))
+            own.rollback()
+            assert connection.scalar(select(1)) == 1
+        answer(start_response)
+        return [b""]
+
+    Own = RequestScopedSession(sessionmaker(engine))
+    request(SessionMiddleware(app, Own, on_begin=hook))

@@ -31,6 +31,7 @@ from wsgi_session import (
     session_scope,
     until_close,
 )
+from wsgi_session._session.engines import is_read_only
 from wsgi_session.replicas import Replicas
 from wsgi_session.replicas._server import Replica
 
@@ -574,6 +575,39 @@ def test_a_write_in_a_get(cluster: Cluster, make_engine: MakeEngine, driver: str
 
     assert port_of(exchange) == primary.url.port
     assert "Set-Cookie" in dict(exchange.headers)
+
+
+def test_a_commit_on_a_replica_is_none(engines: list[Engine]) -> None:
+    """A standby commits nothing, so what comes after a COMMIT there may be done again."""
+    replicas = Replicas(engines[0], engines[1:])
+    attempts: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        attempts.append(environ["retry.attempt"])
+        environ[KEY].execute(select(1))
+        environ[KEY].commit()
+        if not environ["retry.attempt"]:
+            raise Again
+        answer(start_response)
+        return [b""]
+
+    inner = replicas.middleware(SessionMiddleware(app, engines[0], bind=replicas), SECRET)
+    request(RetryMiddleware(inner, wait=0, is_retryable=bool))
+
+    assert attempts == [0, 1]
+
+
+class Again(Exception):  # noqa: N818
+    """Asks for another attempt."""
+
+
+def test_a_closed_connection_says_nothing(engines: list[Engine]) -> None:
+    """Whether its server can write is not known."""
+    connection = engines[1].connect()
+    assert is_read_only(connection)
+    connection.close()
+
+    assert not is_read_only(connection)
 
 
 @at_each_level

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
-from tests.helpers import Word, add_words, answer, is_clean, request, words
+from tests.helpers import Word, add_words, answer, beside, is_clean, request, words
 from wsgi_session import (
     RequestScopedSession,
     SessionMiddleware,
@@ -388,6 +388,26 @@ def test_what_commits_nothing_on_mariadb(statement: str, engine: Engine, caplog:
     request(SessionMiddleware(app, sessionmaker(engine)), "POST")
 
     assert "what was sent directly" in warnings_of(caplog)[0]
+    assert words(engine) == ["there"]
+
+
+@pytest.mark.parametrize("driver", POSTGRESQL[:1])
+def test_what_went_with_its_connection(engine: Engine, caplog: Any) -> None:
+    """What was flushed on a connection that is gone is lost, also if the view has handled the error."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        flushed(environ[KEY])
+        pid = environ[KEY].scalar(text("SELECT pg_backend_pid()"))
+        with beside(engine).connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        with pytest.raises(DBAPIError):
+            environ[KEY].execute(text("SELECT 1"))
+        answer(start_response)
+        return [b"saved"]
+
+    request(SessionMiddleware(app, sessionmaker(engine)), "POST")
+
+    assert "flushed changes" in warnings_of(caplog)[0]
     assert words(engine) == ["there"]
 
 

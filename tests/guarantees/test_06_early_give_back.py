@@ -330,6 +330,18 @@ def test_a_connection_that_the_session_is_bound_to(engine: Engine) -> None:
     assert len(exchange.chunks) == ROWS - 1
 
 
+def test_a_lock_that_sqlite_does_not_have(engine: Engine) -> None:
+    """There, ``with_for_update()`` locks nothing, and so keeps nothing."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].scalars(select(Word).with_for_update()).all()
+        current_scope().release()
+        answer(start_response)
+        return [b""]
+
+    request(SessionMiddleware(app, sessionmaker(engine)))
+
+
 @on_every_server
 def test_a_cursor_that_was_dropped(engine: Engine) -> None:
     """Nobody can read it any more, so it holds nothing."""

@@ -247,8 +247,9 @@ def test_the_environ_of_another_registry(Session: Any, new_engine: Any) -> None:
         inner = SessionMiddleware(app, Session, environ_key=first)
         request(SessionMiddleware(inner, Session, environ_key=second))
     request(SessionMiddleware(app, Session))
-    with pytest.raises(NoScopeError):
-        session_of({"sqlalchemy.session": "a cookie"}, Session)
+    for other in ("a cookie", SQLAlchemySession()):
+        with pytest.raises(NoScopeError):
+            session_of({"sqlalchemy.session": other}, Session)
 
 
 def test_an_environ_without_a_session(Session: Any, engine: Engine) -> None:
