@@ -11,11 +11,26 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
+from sqlalchemy.schema import CreateTable
 
 from tests import mariadb, postgresql
+from tests.drivers import MARIADB
 from tests.helpers import Base, Word, add_words, answer, beside, is_clean, request, words
 from wsgi_session import (
     RequestScopedSession,
@@ -105,11 +120,17 @@ def a_deadlock(session: Any) -> None:
         meet_a_deadlock(session)
 
 
-def meet_a_deadlock(session: Any) -> None:
-    """Wait for somebody who waits for this one, and raise the error of the database."""
+def meet_a_deadlock(session: Any, then: Callable[[Any], object] = id) -> None:
+    """Wait for somebody who waits for this one, and raise the error of the database.
+
+    Args:
+        session: The one that is to give way.
+        then: Is called with it when it has written.
+    """
     engine = engine_of(session)
     ours, theirs = (text(f"UPDATE word SET text = text WHERE id = {number}") for number in (1001, 1002))
     session.execute(ours)
+    then(session)
     with beside(engine).connect() as other:
         if engine.dialect.name == "postgresql":  # the victim is who looks first
             session.execute(text("SET LOCAL deadlock_timeout = '10ms'"))
@@ -1088,12 +1109,41 @@ def test_text_with_columns_that_reads(engine: Engine) -> None:
             a_failed_query(session)
 
 
+def makes_a_temporary_table(session: Any) -> None:
+    """Define something that commits nothing."""
+    session.execute(CreateTable(Table("passing", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"])))
+
+
+@pytest.mark.parametrize("driver", MARIADB)
+@pytest.mark.parametrize(
+    "then",
+    [
+        makes_a_temporary_table,
+        lambda session: session.execute(text("UNLOCK TABLES")),
+        lambda session: session.execute(text("ANALYZE SELECT 1")).all(),
+    ],
+    ids=["a temporary table", "UNLOCK TABLES", "ANALYZE SELECT"],
+)
+def test_what_commits_nothing_in_between(then: Any, engine: Engine) -> None:
+    """What only looks like a statement that commits does not hide that the first half is gone."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with handled():
+            meet_a_deadlock(environ[KEY], then)
+        add_words(environ[KEY], "second half")
+        answer(start_response)
+        return [b"saved"]
+
+    with pytest.raises(TransactionLostError):
+        request(SessionMiddleware(app, engine, commit=on_unsafe_success), "POST")
+
+    assert "second half" not in words(engine)
+
+
 @mariadb_only
 @pytest.mark.parametrize("driver", ["mariadb+pymysql"])
 def test_a_table_that_is_made_in_mid_transaction(engine: Engine) -> None:
     """MariaDB has committed before it, so that nothing before it can be lost."""
-    from sqlalchemy import Column, Integer, MetaData, Table
-
     table = Table("made", MetaData(), Column("id", Integer))
     with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
         add_words(session, "saved")

@@ -65,8 +65,8 @@ def _refuse(error: BaseException, begun: Transaction | None, connection: Connect
     """
     if connection.get_transaction() is begun:
         raise PendingRollbackError(
-            "The transaction could not be set up by 'on_begin', so nothing is sent in it. After 'session.rollback()'"
-            " another one begins, and is set up."
+            "The transaction could not be set up, by 'on_begin' or for a deadline, so nothing is sent in it. After"
+            " 'session.rollback()' another one begins, and is set up."
         ) from error
 
 
