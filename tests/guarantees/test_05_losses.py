@@ -411,11 +411,12 @@ def test_what_went_with_its_connection(engine: Engine, caplog: Any) -> None:
     assert words(engine) == ["there"]
 
 
-def test_what_sqlite_has_rolled_back(engine: Engine, caplog: Any) -> None:
+@pytest.mark.parametrize("what", [directly, flushed], ids=lambda what: what.__name__)
+def test_what_sqlite_has_rolled_back(what: Any, engine: Engine, caplog: Any) -> None:
     """What went with an ``OR ROLLBACK`` whose error was handled is lost, also if nobody commits."""
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        directly(environ[KEY])
+        what(environ[KEY])
         with pytest.raises(IntegrityError):
             environ[KEY].execute(text("INSERT OR ROLLBACK INTO word (id, text) VALUES (1001, 'again')"))
         answer(start_response)
@@ -423,7 +424,7 @@ def test_what_sqlite_has_rolled_back(engine: Engine, caplog: Any) -> None:
 
     request(SessionMiddleware(app, sessionmaker(engine)), "POST")
 
-    assert "what was sent directly" in warnings_of(caplog)[0]
+    assert WHAT[what] in warnings_of(caplog)[0]
     assert words(engine) == ["there"]
 
 
