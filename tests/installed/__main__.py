@@ -48,7 +48,7 @@ class Place:
     def made_in(cls, folder: Path) -> Place:
         """Make the environment, and copy what is run in it."""
         venv.create(folder / ".venv", with_pip=True)
-        for name in ("examples", "tests"):
+        for name in ("benchmarks", "examples", "tests"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("demo.py", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)

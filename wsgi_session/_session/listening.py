@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 
@@ -22,8 +23,11 @@ on_begin: list[Callable[[Session, SessionTransaction, Connection], object]] = []
 _known: WeakSet[type[Session]] = WeakSet()
 """The classes of the sessions that are listened to."""
 
-_listened_to: WeakSet[type[Session]] = WeakSet()
-"""Those of them that have the listeners: none is derived from another, or it would be told of everything twice."""
+_listeners: WeakKeyDictionary[type[Session], dict[str, partial[None]]] = WeakKeyDictionary()
+"""Those of them that have listeners: none is derived from another, or it would be told of everything twice.
+
+Each has some of its own, because SQLAlchemy 2.0.31 takes a function away once only, whomever it listens to.
+"""
 
 
 def listen_to(session_class: type[Session]) -> None:
@@ -32,19 +36,19 @@ def listen_to(session_class: type[Session]) -> None:
         return
     _known.add(session_class)
     leaving.watch(session_class)
-    if not _listened_to.isdisjoint(session_class.__mro__):
+    if any(known in session_class.__mro__ for known in _listeners):
         return
-    heirs = [known for known in _listened_to if issubclass(known, session_class)]
-    _listened_to.difference_update(heirs)
-    _listened_to.add(session_class)
-    for name, listener, is_first in (
-        ("after_begin", _after_begin, False),
-        ("after_flush", note_flush, False),
-        ("after_commit", note_commit, True),  # before the user's, which may raise
-    ):
-        for heir in heirs:
+    for heir in [known for known in _listeners if issubclass(known, session_class)]:
+        for name, listener in _listeners.pop(heir).items():
             event.remove(heir, name, listener)
-        event.listen(session_class, name, listener, insert=is_first)
+    own = {
+        "after_begin": partial(_after_begin),
+        "after_flush": partial(note_flush),
+        "after_commit": partial(note_commit),
+    }
+    for name, listener in own.items():
+        event.listen(session_class, name, listener, insert=name == "after_commit")  # before the user's, which may raise
+    _listeners[session_class] = own
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
