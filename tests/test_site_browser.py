@@ -64,10 +64,13 @@ def test_every_page_is_readable(
     browser: Browser, site: Path, address: str, screen: str, complaints: list[str], pictures: Path
 ) -> None:
     """No page is wider than its window, axe-core finds nothing to mend, and none asks for what is not there."""
+    names = names_of_pages(site)
+    pictured = ["index.html", "servers.html", "tutorial.html"]
+    is_wide = screen.startswith("1280")  # what is readable on a narrow screen seldom is not on a wide one
     with opened(browser, address, screen, complaints) as page:
-        for name in names_of_pages(site):
+        for name in sorted({*pictured, *names[::3]}) if is_wide else names:
             page.goto(f"/{name}")
-            if name in {"index.html", "tutorial.html", "servers.html"}:
+            if name in pictured:
                 page.screenshot(path=pictures / f"site-{name.removesuffix('.html')}-{screen}.png")
 
             assert_readable(page, within="article", without=MADE_BY_SPHINX)
