@@ -298,35 +298,20 @@ def test_a_response_that_failed_loses_nothing(failure: str, how: Any, commit: An
 
 
 @with_every_driver
-def test_what_is_committed_by_itself_is_not_lost(engine: Engine, caplog: Any) -> None:
-    """In AUTOCOMMIT, what was sent directly is saved."""
+@pytest.mark.parametrize(("what", "kept"), [(directly, ["changed"]), (flushed, ["new", "there"])])
+def test_what_is_committed_by_itself_is_not_lost(what: Any, kept: list[str], engine: Engine, caplog: Any) -> None:
+    """In AUTOCOMMIT, what was sent directly or by a flush is saved."""
     Session = sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
-        directly(environ[KEY])
+        what(environ[KEY])
         answer(start_response)
         return [b"saved"]
 
     request(SessionMiddleware(app, Session), "POST")
 
     assert warnings_of(caplog) == []
-    assert words(engine) == ["changed"]
-
-
-@with_every_driver
-def test_what_a_flush_commits_by_itself_is_not_lost(engine: Engine, caplog: Any) -> None:
-    """Nor is what a flush has sent there."""
-    Session = sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
-
-    def app(environ: Any, start_response: Any) -> list[bytes]:
-        flushed(environ[KEY])
-        answer(start_response)
-        return [b"saved"]
-
-    request(SessionMiddleware(app, Session), "POST")
-
-    assert warnings_of(caplog) == []
-    assert sorted(words(engine)) == ["new", "there"]
+    assert sorted(words(engine)) == kept
 
 
 @pytest.mark.parametrize("driver", [*POSTGRESQL, "sqlite"])

@@ -46,8 +46,8 @@ def _after_begin(session: Session, begun: SessionTransaction, connection: Connec
     if scope is None or scope.environ is None or begun.nested:
         return
     try:
-        hook = scope.terms.on_begin if _is_own(scope, session) else None
-        settings = {} if hook is None else _settings_of(hook, scope, connection)
+        hook = scope.terms.on_begin
+        settings = {} if hook is None or not _is_own(scope, session) else _settings_of(hook, scope, connection)
         settings |= _time_left(scope.environ, connection)
         if settings:
             connection.execute(select(*(func.set_config(name, str(value), True) for name, value in settings.items())))

@@ -116,14 +116,12 @@ def _note_text(context: _Tracing) -> None:
         return
     if _sets_up(context, statement):
         _note_held(connection, texts.word_of(statement, dialect).upper())
-    if dialect in texts.OF_MYSQL and texts.commits_on_mysql(statement, dialect):
+    if texts.commits_on_mysql(statement, dialect):
         traces_of(connection.connection).has_written = False
         tell_of_commit(connection)
     elif texts.may_write(statement, dialect):
         _note_write(connection)
-    if texts.is_commit(statement, dialect) or (
-        dialect in texts.OF_MYSQL and texts.may_commit_on_mysql(statement, dialect)
-    ):
+    if texts.is_commit(statement, dialect) or texts.may_commit_on_mysql(statement, dialect):
         tell_of_commit(connection)
 
 

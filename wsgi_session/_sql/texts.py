@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from .lexer import read_whole
 
-OF_MYSQL = frozenset({"mysql", "mariadb"})
+_OF_MYSQL = frozenset({"mysql", "mariadb"})
 """The names of the dialects that commit before some statements, and lose the rows of a cursor with the next one."""
 
 _names = re.compile(r"\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|\.\s*\w+")
@@ -95,14 +95,16 @@ def is_permanent(statement: str, dialect: str) -> bool:
 
 
 def commits_on_mysql(statement: str, dialect: str) -> bool:
-    """Say whether MySQL and MariaDB are sure to commit what was written before *statement*."""
+    """Say whether *statement* is one of MySQL or MariaDB before which they are sure to commit what was written."""
+    if dialect not in _OF_MYSQL:
+        return False
     words = _words(statement, dialect)
     return _implicit.match(words) is not None and _temporary.match(words) is None
 
 
 def may_commit_on_mysql(statement: str, dialect: str) -> bool:
-    """Say whether MySQL and MariaDB may commit what was written before *statement*, or with each one from then on."""
-    return _perhaps_implicit.match(_words(statement, dialect)) is not None
+    """Say whether they may commit what was written before *statement*, or with each one from then on."""
+    return dialect in _OF_MYSQL and _perhaps_implicit.match(_words(statement, dialect)) is not None
 
 
 def word_of(statement: str, dialect: str) -> str:

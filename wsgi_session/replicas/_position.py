@@ -67,19 +67,16 @@ def _of_gtids(text: str) -> Position:
     return found
 
 
-LOGS: Mapping[str, Log] = {
-    "postgresql": Log(
-        of_primary="SELECT pg_current_wal_insert_lsn()",
-        of_replica="SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()",
-        parse=_of_lsn,
-    ),
-    "mysql": Log(
-        of_primary="SELECT @@last_gtid",
-        of_replica="SELECT @@gtid_slave_pos <> '', @@gtid_slave_pos",
-        parse=_of_gtids,
-    ),
-}
-"""By the names of SQLAlchemy's dialects; that of MariaDB is ``"mariadb"`` or ``"mysql"``."""
+_OF_POSTGRESQL = Log(
+    of_primary="SELECT pg_current_wal_insert_lsn()",
+    of_replica="SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()",
+    parse=_of_lsn,
+)
+_OF_MARIADB = Log(
+    of_primary="SELECT @@last_gtid",
+    of_replica="SELECT @@gtid_slave_pos <> '', @@gtid_slave_pos",
+    parse=_of_gtids,
+)
 
 
 def log_of(engine: Any) -> Log:
@@ -90,9 +87,9 @@ def log_of(engine: Any) -> Log:
     """
     dialect = engine.dialect
     if dialect.name == "postgresql":
-        return LOGS["postgresql"]
+        return _OF_POSTGRESQL
     if dialect.name in ("mariadb", "mysql") and (dialect.name == "mariadb" or getattr(dialect, "is_mariadb", False)):
-        return LOGS["mysql"]
+        return _OF_MARIADB
     raise TypeError(
         f"{engine!r}: replicas of {dialect.name!r} are not known. They can be PostgreSQL's or MariaDB's; an address of"
         " MariaDB begins with 'mariadb+'."

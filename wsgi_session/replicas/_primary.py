@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 
 from .._log import log
 from .._session import engines, last_word
-from .._session.codes import mysql_code, sqlstate
+from .._session.codes import code_of
 from ._position import Log, Position, log_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 READ_ONLY_TRANSACTION = "25006"
 """The SQLSTATE with which PostgreSQL refuses a write, as on a standby."""
 
-OPTION_PREVENTS_STATEMENT = 1290
+OPTION_PREVENTS_STATEMENT = "1290"
 """The code with which MariaDB refuses a write where ``read_only`` is on, and more for other options."""
 
 
@@ -120,8 +120,9 @@ def _renew_demoted(context: ExceptionContext) -> None:
 
 def is_demotion(error: BaseException, connection: Any) -> bool:
     """Say whether an *error* on a *connection* says that its server cannot write, rather than its transaction."""
-    if sqlstate(error) == READ_ONLY_TRANSACTION:
+    code = code_of(error)
+    if code == READ_ONLY_TRANSACTION:
         return engines.is_read_only(connection)
-    if mysql_code(error) != OPTION_PREVENTS_STATEMENT:
+    if code != OPTION_PREVENTS_STATEMENT:
         return False
     return _scalar(connection.connection, "SELECT @@read_only") == "1"

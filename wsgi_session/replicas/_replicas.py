@@ -15,7 +15,7 @@ from .. import _wsgi
 from .._log import log
 from .._scope.look import look
 from .._session import engines
-from .._session.codes import mysql_code, sqlstate
+from .._session.codes import code_or_class
 from ..commit import SAFE_METHODS
 from ..observe._labels import label_of
 from ..retry._conflict import is_retryable
@@ -137,7 +137,7 @@ class Replicas:
         """
         if is_retryable(error):
             return True
-        code = _code_of(error)
+        code = code_or_class(error)
         if any(engine is replica.engine for replica in self._replicas):
             return code in _REFUSED or _is_lost(error)
         return engine is self._primary and code in _REFUSED and _is_lost(error)
@@ -194,11 +194,6 @@ class Replicas:
 
 _REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT)
 """The codes of a write that the server refuses."""
-
-
-def _code_of(error: BaseException) -> object:
-    orig = getattr(error, "orig", None) or error
-    return mysql_code(orig) or sqlstate(orig)
 
 
 def _is_lost(error: BaseException) -> bool:

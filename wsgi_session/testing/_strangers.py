@@ -86,6 +86,6 @@ def _commits_at_once(connection: Connection, statement: str) -> bool:
     dialect = connection.dialect.name
     if dialect == "sqlite" and not driver.in_transaction:
         return driver.isolation_level is None or texts.word_of(statement, dialect) not in _DML
-    if dialect in texts.OF_MYSQL and texts.commits_on_mysql(statement, dialect):
+    if texts.commits_on_mysql(statement, dialect):
         return True
     return engines.is_autocommit(connection)
