@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ._log import log
 from ._session import transaction
+from ._session.changes import AWAITED
 from ._session.commits import note_awaited
 from ._session.makeup import innermost, is_within
 from .scope import checked_hook
@@ -19,9 +20,6 @@ C = TypeVar("C", bound=Callable[[], object])
 
 _COLLECTED = "wsgi_session.collected"
 """The key of `Session.info` under which the list is that takes the errors of callbacks, while a rule commits."""
-
-_OF_SESSION = "wsgi_session.on_commit"
-"""The key of `Session.info` under which the callbacks of a session are."""
 
 
 @overload
@@ -80,7 +78,7 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
 
 def awaited(session: Session) -> str:
     """Describe what waits for a commit of *session*, such as ``"1 callback of on_commit()"``; empty if nothing does."""
-    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
+    callbacks: Callbacks | None = session.info.get(AWAITED)
     number = len(callbacks.waiting) if callbacks else 0
     return f"{number} {'callback' if number == 1 else 'callbacks'} of on_commit()" if number else ""
 
@@ -107,7 +105,7 @@ def collect_no_more(session: Session) -> None:
 
 def forget(session: Session) -> None:
     """Drop all callbacks of *session*."""
-    session.info.pop(_OF_SESSION, None)
+    session.info.pop(AWAITED, None)
 
 
 def log_errors(errors: list[Exception]) -> None:
@@ -197,7 +195,7 @@ on_run: list[Callable[[Callable[[], object]], object]] = []
 
 
 def _callbacks_of(session: Session) -> Callbacks:
-    callbacks: Callbacks = session.info.setdefault(_OF_SESSION, Callbacks())
+    callbacks: Callbacks = session.info.setdefault(AWAITED, Callbacks())
     return callbacks
 
 
@@ -214,7 +212,7 @@ def _listen() -> None:
 
 
 def _after_transaction_create(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None and (callbacks := session.info.get(_OF_SESSION)):
+    if transaction.parent is None and (callbacks := session.info.get(AWAITED)):
         callbacks.begin(transaction)
 
 
@@ -225,7 +223,7 @@ def _before_commit(session: Session) -> None:
 
 def _after_commit(session: Session) -> None:
     """Note which transaction has been committed; a savepoint that is released is one, too."""
-    if callbacks := session.info.get(_OF_SESSION):
+    if callbacks := session.info.get(AWAITED):
         transaction = innermost(session)
         assert transaction is not None  # it is left afterwards
         callbacks.committed.add(transaction)
@@ -236,7 +234,7 @@ def after_transaction_end(session: Session, transaction: SessionTransaction) -> 
 
     Here SQLAlchemy has left the transaction; in ``after_commit`` no SQL can be sent.
     """
-    callbacks: Callbacks | None = session.info.get(_OF_SESSION)
+    callbacks: Callbacks | None = session.info.get(AWAITED)
     if callbacks is None:
         return
     if transaction not in callbacks.committed:

@@ -103,18 +103,15 @@ class RequestScope(BaseScope):
                 outcome = ROLLED_BACK
         else:
             outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
-        self._carry_out(outcome)
-
-    def _carry_out(self, outcome: State) -> None:
         if outcome is COMMITTED and not self.is_untouched:
             callbacks.log_errors(commit(self))
         elif outcome is ROLLED_BACK:
             self.fail()
-            if self.terms.settles:
+            if terms.settles:
                 roll_back(self)
-        elif self.terms.settles:
+        elif terms.settles:
             self.outcome = outcome
-            if self.terms.release_reads:
+            if terms.release_reads:
                 release_reads(self)
 
     def fail(self, error: BaseException | None = None) -> None:

@@ -81,20 +81,16 @@ def _end_session(source: lazy.SessionSource[Any], session: Session, error: BaseE
         return
     info = session.info
     try:
-        if is_fatal(error):
+        if error is not None and is_fatal(error):
             transaction.abandon(session)
     finally:
         try:
             transaction.close(session)
         finally:
-            _forget_own(info)
+            for key in [*info]:
+                if isinstance(key, str) and key.startswith("wsgi_session."):  # it refers to the session
+                    del info[key]
             source.end(session)
-
-
-def _forget_own(info: dict[Any, Any]) -> None:
-    """Take out of the `Session.info` what is ours, for it refers to the session; the rest is the user's."""
-    for key in [key for key in info if isinstance(key, str) and key.startswith("wsgi_session.")]:
-        del info[key]
 
 
 def _run(hook: EndHook, scope: BaseScope) -> None:

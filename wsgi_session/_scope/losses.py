@@ -37,7 +37,10 @@ def warn(scope: BaseScope, sessions: list[Session]) -> None:
     """Say in the log what is lost, with *sessions* and before, if a word is still to be said of it."""
     if scope.lost is None:
         return
-    left = [f"{lost}, not committed" for session in sessions if (lost := _lost_with(scope, session))]
+    suspects = [session for session in sessions if changes.may_be_in(session)]
+    if not suspects and not scope.lost:
+        return
+    left = [f"{lost}, not committed" for session in suspects if (lost := _lost_with(scope, session))]
     what = "; ".join((*scope.lost, *left))
     if what:
         scope.lost = None

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from . import holdings
+from . import holdings, traces
 from .makeup import ending_connections, innermost, is_within, root_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy.orm import SessionTransaction
+
+AWAITED = "wsgi_session.on_commit"
+"""The key of `Session.info` under which the callbacks are that wait for a commit."""
 
 _FLUSHED = "wsgi_session.flushed"
 """The key of `Session.info` under which the transactions are that have flushed something."""
@@ -31,14 +34,36 @@ def of(session: Session) -> str:
         Such as ``"1 new Author, 2 changed Book, flushed changes"``; empty if there is nothing. What was sent directly,
         such as an ``update()``, is mentioned where nothing was flushed.
     """
-    seen = [] if _is_clean(session) else _pending(session)
+    found = [] if _is_clean(session) else _pending(session)
     connections = ending_connections(session.get_transaction())
     if _has_flushed(session):
         if any(map(holdings.may_have_more, connections)):
-            seen.append("flushed changes")
+            found.append("flushed changes")
     elif any(map(holdings.has_changed, connections)):
-        seen.append("what was sent directly")
-    return ", ".join(seen)
+        found.append("what was sent directly")
+    return ", ".join(found)
+
+
+def may_be_in(session: Session) -> bool:
+    """Say whether *session* may lose anything in a rollback, which is not so of one that has only read.
+
+    Each request asks this that has used its session, so it is one function that calls no other. A function that runs
+    once in a request takes half a microsecond, four times what it takes when it runs again at once: it is not in the
+    processor's caches any more. `of` in place of this makes a SELECT by primary key three per cent dearer.
+    """
+    private: Any = session  # SQLAlchemy has no public name for most of this
+    if private._new or private._deleted or private.identity_map._modified or AWAITED in private.info:  # noqa: SLF001
+        return True
+    transaction = private._transaction  # noqa: SLF001
+    if transaction is None:
+        return False
+    if transaction.nested or _FLUSHED in private.info:
+        return True
+    for connection, _, _, _ in transaction._connections.values():  # noqa: SLF001
+        taken = connection._dbapi_connection  # noqa: SLF001
+        if taken is not None and traces.KEY in taken.__dict__:
+            return True
+    return False
 
 
 def note_flush(session: Session, _flush_context: object) -> None:

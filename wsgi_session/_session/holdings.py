@@ -40,13 +40,11 @@ def cursor_of(connection: Connection) -> str | None:
 
 def has_changed(connection: Connection) -> bool:
     """Say whether a statement has changed something that is not committed, as far as that is known."""
-    if not traces.is_usable(connection):
+    left = traces.look_at(connection.connection) if traces.is_usable(connection) else None
+    if left is None or not left.has_written:
         return False
-    left = traces.look_at(connection.connection)
     driver = drivers.KNOWN.get(connection.dialect.driver)
-    if left is None or driver is None or not left.has_written:
-        return False
-    return left.is_lost or driver.is_in_transaction(connection.connection.dbapi_connection)
+    return driver is not None and may_have_more(connection)
 
 
 def may_have_more(connection: Connection) -> bool:

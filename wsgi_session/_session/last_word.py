@@ -115,7 +115,8 @@ class LastWord:
     def do_begin(self, connection: PoolProxiedConnection) -> None:
         """Begin, and note whether that was a BEGIN."""
         self._begin(connection)
-        self.note_begin(connection)
+        if self._driver.is_in_transaction(connection.dbapi_connection):
+            traces.traces_of(connection).is_begun = True
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
         """Note whether a BEGIN was sent."""
@@ -146,7 +147,10 @@ class LastWord:
 
     def do_rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, which heals everything."""
-        traces.forget(connection)
+        try:
+            connection.__dict__.pop(traces.KEY, None)  # as `traces.forget` does; each request comes here twice
+        except AttributeError:  # a dialect's first connect
+            pass
         self._rollback(connection)
 
     def do_savepoint(self, connection: Connection, name: str) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session, scoped_session
 
+_CLOSE = "_wsgi_session_close"
+"""The attribute of a class that is watched which is its ``close()`` as it was."""
+
 on_leave: list[Callable[[Session, FrameType, str], object]] = []
 """Are called with a session that is about to be left, the frame that does it, and the name of the method."""
 
@@ -23,8 +26,18 @@ on_leave: list[Callable[[Session, FrameType, str], object]] = []
 def watch(session_class: type[Session]) -> None:
     """Have `on_leave` told of the sessions of *session_class*, if that is a `sessionmaker`'s own."""
     if session_class.__module__ == Session.__module__ and Session in session_class.__mro__[1:]:
+        setattr(session_class, _CLOSE, session_class.close)
         for name in ("close", "invalidate", "reset"):
             setattr(session_class, name, _telling(session_class, name))
+
+
+def close(session: Session) -> None:
+    """Close *session* for its scope, which has ended and need not be told."""
+    quietly: Callable[[Session], None] | None = vars(type(session)).get(_CLOSE)
+    if quietly is None:
+        session.close()
+    else:
+        quietly(session)
 
 
 def described(frame: FrameType, name: str) -> str:

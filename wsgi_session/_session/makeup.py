@@ -58,12 +58,13 @@ def ending_connections(transaction: SessionTransaction | None) -> list[Connectio
     return [connection for connection, _, is_begun, is_own in _entries(transaction) if is_begun or is_own]
 
 
-def _entries(transaction: SessionTransaction | None) -> set[tuple[Connection, Any, bool, bool]]:
-    """Return what *transaction* knows of its connections.
+def _entries(transaction: SessionTransaction | None) -> list[tuple[Connection, Any, bool, bool]]:
+    """List what *transaction* knows of its connections, each of which it finds by itself and by its engine.
 
     SQLAlchemy has no public name for it: ``SessionTransaction.connections`` (2.1.7) does not tell a connection of the
     session's from one that the user bound it to.
     """
     if transaction is None:
-        return set()
-    return set(transaction._connections.values())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return []
+    known = transaction._connections  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return [entry for key, entry in known.items() if key is entry[0]]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-_KEY = "wsgi_session.traces"
+KEY = "wsgi_session.traces"
+"""The name under which they are kept with a connection."""
 
 
 class Traces:
@@ -65,21 +66,27 @@ def is_usable(connection: Connection) -> bool:
 def traces_of(connection: Any) -> Traces:
     """Return the traces on a *connection* as it was taken from its pool."""
     kept = _kept_with(connection)
-    found: Traces | None = kept.get(_KEY)
+    found: Traces | None = kept.get(KEY)
     if found is None:
-        found = kept[_KEY] = Traces()
+        found = kept[KEY] = Traces()
     return found
 
 
 def look_at(connection: Any) -> Traces | None:
     """Return the traces on a *connection*, if there are any."""
-    found: Traces | None = _kept_with(connection).get(_KEY)
+    try:
+        found: Traces | None = connection.__dict__.get(KEY)
+    except AttributeError:  # see `_kept_with`
+        return None
     return found
 
 
 def forget(connection: Any) -> None:
     """Forget the traces on a *connection*, whose transaction has ended."""
-    _kept_with(connection).pop(_KEY, None)
+    try:
+        connection.__dict__.pop(KEY, None)
+    except AttributeError:  # see `look_at`
+        return
 
 
 def _kept_with(connection: Any) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def begun() -> Traces:
 def exchange(connection: Any, others: Traces) -> Traces:
     """Put *others* in the place of the traces on a *connection*, and return those."""
     left = traces_of(connection)
-    connection.__dict__[_KEY] = others
+    connection.__dict__[KEY] = others
     return left
 
 

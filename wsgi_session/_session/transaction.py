@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import SessionTransactionOrigin
 
 from .._log import log
-from . import changes, holdings, pools
+from . import changes, holdings, leaving, pools
 from .makeup import ending_connections, own_connections
 
 if TYPE_CHECKING:
@@ -43,22 +42,22 @@ def release(session: Session) -> None:
 def release_reads(session: Session) -> None:
     """Release the connections of *session* where that would not be refused; a failure is logged."""
     if _may_release(session):
-        _end_or_discard(session, partial(release, session))
+        _end_or_discard(session, release)
 
 
 def give_back(session: Session) -> None:
     """Release the connections of *session* where nothing is lost by it, else roll back; a failure is logged."""
-    _end_or_discard(session, partial(release, session) if _may_release(session) else session.rollback)
+    _end_or_discard(session, release if _may_release(session) else _roll_back)
 
 
 def roll_back(session: Session) -> None:
     """Roll *session* back; a failure is logged, and its connections are not used again."""
-    _end_or_discard(session, session.rollback)
+    _end_or_discard(session, _roll_back)
 
 
 def close(session: Session) -> None:
     """Close *session*, which rolls back what is open; a failure is logged, and its connections are not used again."""
-    _end_or_discard(session, session.close)
+    _end_or_discard(session, leaving.close)
 
 
 def abandon(session: Session) -> None:
@@ -88,10 +87,14 @@ def _may_release(session: Session) -> bool:
         return False
 
 
-def _end_or_discard(session: Session, end: Callable[[], object]) -> None:
+def _roll_back(session: Session) -> None:
+    session.rollback()
+
+
+def _end_or_discard(session: Session, end: Callable[[Session], object]) -> None:
     transaction = session.get_transaction()
     try:
-        end()
+        end(session)
     except BaseException as error:  # the connections may be lost to the session by now, and so to the pool
         for connection in own_connections(transaction):
             with suppress(Exception):
