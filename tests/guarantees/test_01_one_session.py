@@ -99,14 +99,13 @@ def test_on_whatever_thread_a_step_runs(Session: Any) -> None:
 
 
 def test_the_session_is_a_real_one(Session: Any) -> None:
-    """What is in the environ is an instance of the `sessionmaker`'s class, and after the touch exactly that."""
+    """What is in the environ is of the `sessionmaker`'s class, before the touch and after it."""
     real = Session.session_factory.class_
     seen: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
         session = environ[KEY]
-        seen.extend([isinstance(session, SQLAlchemySession), isinstance(session, real), session.__class__ is real])
-        seen.append(type(session) is real)
+        seen.extend([isinstance(session, SQLAlchemySession), session.__class__ is real, type(session) is real])
         session.execute(text("SELECT 1"))
         seen.append(type(session) is real)
         answer(start_response)
@@ -114,7 +113,7 @@ def test_the_session_is_a_real_one(Session: Any) -> None:
 
     request(SessionMiddleware(app, Session))
 
-    assert seen == [True, True, True, False, True]
+    assert seen == [True, True, True, True]
 
 
 def test_to_read_from_it_builds_it(Session: Any) -> None:
@@ -419,6 +418,75 @@ def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
         return [repr(all_words(session)).encode()]
 
     assert request(SessionMiddleware(app, Session)).body == b"[]"
+
+
+def test_what_the_factory_says_is_there_at_once(engine: Engine) -> None:
+    """The first thing that is read of a session may be its ``info``, which its class has, too."""
+    Session = RequestScopedSession(sessionmaker(engine, info={"tenant": 7}))
+    with session_scope(Session) as session:
+        assert session.info["tenant"] == 7
+        assert type(session).info is SQLAlchemySession.info
+
+
+def test_a_listener_to_an_untouched_session(Session: Any) -> None:
+    """It is told of what happens in it later."""
+    told: list[Any] = []
+    with session_scope(Session, commit=False) as session:
+        event.listen(session, "after_begin", lambda *arguments: told.append(arguments[0]))
+        session.execute(text("SELECT 1"))
+        assert told == [session]
+
+
+def test_a_default_that_init_overwrites(engine: Engine) -> None:
+    """What ``__init__`` sets is what is read first, also where the class has a default of the same name."""
+
+    class WithDefault(SQLAlchemySession):
+        tenant = "nobody"
+
+        def __init__(self, **kw: Any) -> None:
+            super().__init__(**kw)
+            self.tenant = "ada"
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=WithDefault))
+    with session_scope(Session) as session:
+        assert session.tenant == "ada"
+
+
+def test_attributes_that_a_class_computes(engine: Engine) -> None:
+    """A ``__getattr__`` of the user's is asked for what is missing, and an error in a property is its own."""
+
+    class Computing(SQLAlchemySession):
+        @property
+        def tenant(self) -> str:
+            return self.info["no tenant"].name  # type: ignore[no-any-return]
+
+        def __getattr__(self, name: str) -> str:
+            if name.startswith("the_"):
+                return f"{name} of {self.autoflush}"
+            raise AttributeError(f"nothing called {name}")
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Computing))
+    for session in (Session.session_factory(), Session.session_factory.class_(engine)):
+        assert session.the_tea == "the_tea of True"
+    with session_scope(Session) as session:
+        assert session.the_tea == "the_tea of True"
+        with pytest.raises(AttributeError, match="nothing called coffee"):
+            session.coffee  # noqa: B018
+        with pytest.raises(KeyError, match="no tenant"):
+            session.tenant  # noqa: B018
+
+
+def test_an_error_in_a_property_of_a_class(engine: Engine) -> None:
+    """It is the property's own, though Python looks elsewhere for the attribute first."""
+
+    class Unfinished(SQLAlchemySession):
+        @property
+        def tenant(self) -> str:
+            raise AttributeError("unfinished")
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Unfinished))
+    with session_scope(Session) as session, pytest.raises(AttributeError, match="unfinished"):
+        session.tenant  # noqa: B018
 
 
 def test_what_was_written_first_is_gone_after_remove(Session: Any) -> None:

@@ -90,17 +90,7 @@ class RequestScope(BaseScope):
         if status is UNCALLED or self.outcome is DOOMED:
             outcome = ROLLED_BACK
         elif terms.has_rule:
-            try:
-                code = _wsgi.status_code(status)
-                is_success = terms.commit(self.environ, code, start.headers)
-                if is_success and is_success is not True and isinstance(is_success, Awaitable):
-                    _refuse_awaitable(terms.commit, is_success)
-            except BaseException as error:
-                roll_back(self, error)
-                raise
-            outcome = COMMITTED if is_success else ROLLED_BACK if code >= 400 else UNCOMMITTED
-            if self.outcome is DOOMED:  # by the rule
-                outcome = ROLLED_BACK
+            outcome = self._judged(status, start.headers)
         else:
             outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
         if outcome is COMMITTED and not self.is_untouched:
@@ -113,6 +103,21 @@ class RequestScope(BaseScope):
             self.outcome = outcome
             if terms.release_reads:
                 release_reads(self)
+
+    def _judged(self, status: str, headers: _wsgi.Headers) -> State:
+        """Return the outcome that the rule wants; it may doom the scope itself."""
+        rule = self.terms.commit
+        try:
+            code = _wsgi.status_code(status)
+            is_success = rule(self.environ, code, headers)
+            if is_success and is_success is not True and isinstance(is_success, Awaitable):
+                _refuse_awaitable(rule, is_success)
+        except BaseException as error:
+            roll_back(self, error)
+            raise
+        if self.outcome is DOOMED:
+            return ROLLED_BACK
+        return COMMITTED if is_success else ROLLED_BACK if code >= 400 else UNCOMMITTED
 
     def fail(self, error: BaseException | None = None) -> None:
         """Note that the response has failed: nothing of it is to be committed, and what it loses is no loss.

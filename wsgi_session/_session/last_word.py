@@ -147,10 +147,7 @@ class LastWord:
 
     def do_rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, which heals everything."""
-        try:
-            connection.__dict__.pop(traces.KEY, None)  # as `traces.forget` does; each request comes here twice
-        except AttributeError:  # a dialect's first connect
-            pass
+        traces.forget(connection)
         self._rollback(connection)
 
     def do_savepoint(self, connection: Connection, name: str) -> None:
