@@ -11,7 +11,7 @@ from .work import ANSWER, CHUNKS
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
 
-EXPECTED = {"untouched": ANSWER, "stream": ANSWER * CHUNKS, "select": ANSWER, "insert": ANSWER}
+EXPECTED = {"untouched": ANSWER, "stream": ANSWER * CHUNKS, "select": ANSWER, "rows": ANSWER, "insert": ANSWER}
 
 
 class Client:

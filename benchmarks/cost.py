@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import sqrt
-from statistics import mean, stdev
+from statistics import median, stdev
+
+_OF_A_MEDIAN = 1.2533
+"""How much larger its standard error is than that of a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +22,18 @@ class Cost:
     @property
     def added(self) -> float:
         """What is added."""
-        return mean(self.beside) - mean(self.without)
+        return median(beside - without for without, beside in zip(self.without, self.beside, strict=True))
 
     @property
     def ratio(self) -> float:
         """What it is multiplied by."""
-        return mean(self._ratios)
+        return median(self._ratios)
 
     @property
     def error(self) -> float | None:
-        """The standard error of the ratio; None if there was one layout only."""
+        """The standard error of the ratio, which is a median; None if there was one layout only."""
         ratios = self._ratios
-        return stdev(ratios) / sqrt(len(ratios)) if len(ratios) > 1 else None
+        return _OF_A_MEDIAN * stdev(ratios) / sqrt(len(ratios)) if len(ratios) > 1 else None
 
     @property
     def _ratios(self) -> list[float]:

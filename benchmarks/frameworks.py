@@ -48,6 +48,29 @@ def flask(work: Work, *extensions: Any) -> Flask:
     return app
 
 
+def django(work: Work) -> WSGIApplication:
+    """Use Django, without its middleware, which has its own to do."""
+    import django as package
+    from django.conf import settings
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.http import HttpResponse, StreamingHttpResponse
+    from django.urls import path
+
+    def view_of(view: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def respond(request: Any) -> Any:
+            body = view(request)
+            return HttpResponse(body) if isinstance(body, bytes) else StreamingHttpResponse(body)
+
+        return respond
+
+    if not settings.configured:
+        settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
+        package.setup()
+    settings.ROOT_URLCONF = tuple(path(name, view_of(view)) for name, view in work.views().items())
+    handler: WSGIApplication = WSGIHandler()
+    return handler
+
+
 def pyramid(work: Work, *includes: Callable[[Any], None]) -> WSGIApplication:
     """Use Pyramid.
 
@@ -116,6 +139,6 @@ def bottle(work: Work, *plugins: Any) -> WSGIApplication:
         app.install(plugin)
     for name in ("untouched", "stream"):
         app.route(f"/{name}", ["GET", "POST"], lambda view=views[name]: view(None))
-    for name in ("select", "insert"):
+    for name in ("select", "rows", "insert"):
         app.route(f"/{name}", ["GET", "POST"], lambda db=None, view=views[name]: view(db))
     return app  # type: ignore[no-any-return]

@@ -7,12 +7,13 @@ since the last time whenever the program calls ``getppid()``, so that nothing el
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
@@ -20,12 +21,6 @@ from tempfile import TemporaryDirectory
 from .environments import ROOT
 
 UNIT = "instructions"
-
-ACCURACY = (
-    "By that alone, a SELECT of one is up to 4 % dearer than that of another. ± is the standard error that remains."
-    " For no reason, two ratios for SELECT may differ by 0.02, and what is added to a request of a framework by half"
-    " a percent of that request."
-)
 
 _FOLDER = "BENCHMARK_COUNTS"
 _MARK = "getppid"
@@ -38,16 +33,22 @@ def is_here() -> bool:
 
 
 def is_on() -> bool:
-    """Say whether this program was started by `run`."""
+    """Say whether this program was started by `compare`."""
     return _FOLDER in os.environ
 
 
-def run(command: list[str], environment: dict[str, str]) -> str:
-    """Run a program under callgrind, and return its last line.
+def compare(commands: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
+    """Run programs that call `measure`, one after the other, and return what each prints last.
 
     Raises:
-        subprocess.CalledProcessError: If it or `vgdb` fails.
+        subprocess.CalledProcessError: If one fails, or `vgdb`.
     """
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    return {name: json.loads(_run(command, environment)) for name, command in commands.items()}
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    """Run a program under callgrind, and return its last line."""
     with TemporaryDirectory() as folder:
         line = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", f"--dump-before={_MARK}"]
         line += [f"--callgrind-out-file={folder}/counts", f"--vgdb-prefix={folder}/vgdb", *command]
@@ -75,7 +76,7 @@ def _switch_on(pid: int, folder: str) -> None:
 
 
 def measure(call: Callable[[int], object], times: int) -> float:
-    """Count what *call* takes, in a program that `run` has started."""
+    """Count what *call* takes, in a program that `compare` has started."""
     _get_ready()
     os.getppid()
     call(times)

@@ -1,8 +1,9 @@
-"""The probe: what measures one side of one subject, in an environment of its own, and prints what it found as JSON.
+"""The probe: what measures one side of one subject, in an environment of its own.
 
     python -m benchmarks.probe QUESTION SUBJECT SIDE [DATABASE]
 
-The questions are the functions in `QUESTIONS`. A side is ``without`` or ``beside``.
+The questions are the functions in `QUESTIONS`: some answer a meter, some are printed as JSON. A side is ``without`` or
+``beside``.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import make_url
 
 from .client import EXPECTED, Client
-from .meters import measure
+from .meters import answer
 from .subjects import SUBJECTS, Build
 from .wire import RoundTrips, wired
-from .words import count_words, in_memory, on_server
+from .words import ROWS, count_words, in_memory, on_server
 from .work import CHUNKS
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-TIMES = {"untouched": 200, "stream": 200, "select": 50, "insert": 50}
-"""How many requests are counted to each view."""
+TIMES = {"untouched": 400, "stream": 150, "select": 50, "rows": 10, "insert": 50}
+"""How many requests to each view are measured at a time."""
 
 TRIPS = 10
 
@@ -37,25 +38,25 @@ OPEN = (10, 100, 1_000, 10_000)
 THREADS = (1, 4, 16, 64)
 
 
-def costs(build: Build) -> dict[str, float]:
-    """Say what a request to each view costs."""
+def costs(build: Build) -> None:
+    """Answer what a request to each view costs."""
     app = build(in_memory())
-    return measure({view: _asking(app, view) for view in EXPECTED}, TIMES)
+    answer({view: _asking(app, view) for view in TIMES}, TIMES)
 
 
-def open_responses(build: Build) -> dict[str, float]:
-    """Say what a streamed response costs, when so many of them are open and step in turn on one thread."""
+def open_responses(build: Build) -> None:
+    """Answer what a streamed response costs, when so many of them are open and step in turn on one thread."""
     client = Client(build(in_memory()), "stream")
     _interleave(client, 10)
     interleave = partial(_interleave, client)
-    return measure({str(count): interleave for count in OPEN}, {str(count): count for count in OPEN})
+    answer({str(count): interleave for count in OPEN}, {str(count): count for count in OPEN})
 
 
-def threads(build: Build) -> dict[str, float]:
-    """Say what an untouched request costs, when so many threads make them and hold a response open, too."""
+def threads(build: Build) -> None:
+    """Answer what an untouched request costs, when so many threads make them and hold a response open, too."""
     app = build(in_memory())
     calls = {str(count): partial(_on_threads, app, count) for count in THREADS}
-    return measure(calls, dict.fromkeys(calls, 20 * max(THREADS)))
+    answer(calls, dict.fromkeys(calls, 20 * max(THREADS)))
 
 
 def memory(build: Build, count: int = 1_000) -> float:
@@ -88,7 +89,7 @@ def round_trips(build: Build, url: str) -> dict[str, int]:
             before = trips.count
             client.ask(TRIPS)
             found[view] = (trips.count - before) // TRIPS
-        if (rows := count_words(url)) != 1 + 1 + TRIPS:
+        if (rows := count_words(url)) != ROWS + 1 + TRIPS:
             raise RuntimeError(f"What was inserted has not been committed: there are {rows} rows.")
     return found
 
@@ -133,7 +134,9 @@ def _on_threads(app: WSGIApplication, count: int, times: int) -> None:
 
 def main(question: str, name: str, side: str, *arguments: str) -> None:
     """Answer *question* about a side of the subject *name*."""
-    print(json.dumps(QUESTIONS[question](getattr(SUBJECTS[name], side), *arguments)))
+    found = QUESTIONS[question](getattr(SUBJECTS[name], side), *arguments)
+    if found is not None:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from textwrap import fill
 
-from . import instructions
-from .cost import Cost
 from .figures import FOLLOWED, AllFigures, Figures
 from .goals import GOALS, TRIPS, Goal, Measured, signed, times, whole
 
@@ -15,11 +12,8 @@ from .goals import GOALS, TRIPS, Goal, Measured, signed, times, whole
 def report(found: AllFigures, heading: str) -> str:
     """Render everything that is known."""
     parts = [heading]
-    if {"wsgi_session", "wsgi_session_rule", *FLOORS} <= set(found):
+    if set(found) >= JUDGED:
         parts += ["## Goals", _goals(found), FLOOR]
-        if _unit_of(found["floor_rule"].costs) == instructions.UNIT:  # CPU time is not exact enough to say so
-            parts += [_least_under_a_rule(found)]
-        parts += [SPARED]
     parts += ["## Beside the peers", PEERS, _peers(found)]
     if FOLLOWED in found:
         parts += ["## Growth", GROWTH, _growth(found[FOLLOWED])]
@@ -30,25 +24,24 @@ def report(found: AllFigures, heading: str) -> str:
 FLOORS = ("floor", "floor_rule")
 """The subjects that nobody could use."""
 
+JUDGED = {"wsgi_session", "wsgi_session_rule", "wsgi_session_flask", "flask_sqlalchemy", *FLOORS}
+"""The subjects that the goals are about."""
+
 FLOOR = """\
 *Floor* is what the parts cost of which this project is made, put together in as few functions as Python allows, with
 nothing that guards them ([`benchmarks/floor.py`](../benchmarks/floor.py)): a scope, a `ContextVar` that is set and set
 back, a session that is built on first touch, a step of a body in its scope. What lies between the floor and what was
 measured is the price of the promises, for an error, a second thread, a fork, a dropped response and late use are all
-minded. A goal that lies below the floor is out of reach for these parts."""
-
-SPARED = """\
-A request that uses its session may cost less than the same by hand, for the session has from its beginning what
-SQLAlchemy has every other look for, event by event: who listens to it."""
+minded."""
 
 PEERS = """\
 Each row is a way to have a session in every request, beside the same application in the same framework whose views
 open theirs by hand (`with Session() as session:`). *Untouched* is a request that needs no session, *stream* one that
-is answered with a generator of ten chunks and needs none; *SELECT* reads one row by its primary key; *INSERT* adds
-one, and is committed by whom the row says. What is added to the first two is shown, and what the others are
-multiplied by. *Memory* is what is added to each of 1,000 streamed responses that are open at the same time, in bytes;
-where it is near zero, the session is gone before the body is sent. *Round trips* are those on PostgreSQL for an
-untouched request, a SELECT and an INSERT; by hand they are 0, 3 and 3.
+is answered with a generator of ten chunks and needs none; *SELECT* reads one row by its primary key, *100 rows* a
+list; *INSERT* adds a row, and is committed by whom the table says. What is added to the first two is shown, and what
+the others are multiplied by. *Memory* is what is added to each of 1,000 streamed responses that are open at the same
+time, in bytes; where it is near zero, the session is gone before the body is sent. *Round trips* are those on
+PostgreSQL for an untouched request, a SELECT and an INSERT; by hand they are 0, 3 and 3.
 
 bottle-sqlalchemy gives a session to those views alone that ask for one, so that the others cost nothing."""
 
@@ -63,27 +56,16 @@ def _goals(found: AllFigures) -> str:
     return _table(("case", "goal", "floor", "measured", ""), [_goal(goal, found) for goal in GOALS])
 
 
-def _least_under_a_rule(found: AllFigures) -> str:
-    with_rule, without, kept = (
-        found[name].costs["untouched"].added for name in ("floor_rule", "floor", "wsgi_session")
-    )
-    return fill(
-        f"To an untouched request under a rule the parts add {signed(with_rule)}. The promises that are kept without a"
-        f" rule add another {signed(kept - without)}, which makes {signed(with_rule + kept - without)} before anything"
-        " is promised for the rule itself: less than that is out of reach, too.",
-        118,
-    )
-
-
 def _goal(goal: Goal, found: AllFigures) -> tuple[str, ...]:
+    limit = goal.limit(found)
     measured = goal.measured(found)
     floor = goal.floor(found)
     return (
         goal.case,
-        goal.shown(goal.limit),
+        _with_error(goal, limit),
         "" if floor is None else _with_error(goal, floor),
         "not measured" if measured is None else _with_error(goal, measured),
-        "" if measured is None else "met" if measured.value <= goal.limit else "**missed**",
+        "" if measured is None else "met" if measured.value <= limit.value else "**missed**",
     )
 
 
@@ -92,7 +74,19 @@ def _with_error(goal: Goal, measured: Measured) -> str:
 
 
 def _peers(found: AllFigures) -> str:
-    heads = ("", "in", "SQLAlchemy", "untouched", "stream", "SELECT", "INSERT", "by", "memory", "round trips")
+    heads = (
+        "",
+        "in",
+        "SQLAlchemy",
+        "untouched",
+        "stream",
+        "SELECT",
+        "100 rows",
+        "INSERT",
+        "by",
+        "memory",
+        "round trips",
+    )
     return _table(heads, [_peer(figures) for name, figures in found.items() if name not in FLOORS])
 
 
@@ -105,6 +99,7 @@ def _peer(figures: Figures) -> tuple[str, ...]:
         signed(costs["untouched"].added),
         signed(costs["stream"].added),
         times(costs["select"].ratio),
+        times(costs["rows"].ratio),
         times(costs["insert"].ratio),
         subject.commits,
         whole(figures.memory),
@@ -114,13 +109,9 @@ def _peer(figures: Figures) -> tuple[str, ...]:
 
 def _growth(figures: Figures) -> str:
     return "\n\n".join(
-        _table((head, *costs), [(f"added {_unit_of(costs)}", *(signed(cost.added) for cost in costs.values()))])
+        _table((head, *costs), [("added", *(signed(cost.added) for cost in costs.values()))])
         for head, costs in (("open on one thread", figures.open_responses), ("threads", figures.threads))
     )
-
-
-def _unit_of(costs: dict[str, Cost]) -> str:
-    return next(iter(costs.values())).unit
 
 
 def _versions(found: AllFigures) -> str:

@@ -225,6 +225,13 @@ SUBJECTS: dict[str, Subject] = {
         advanced_alchemy,
         ("advanced-alchemy", "flask"),
     ),
+    "wsgi_session_django": Subject(
+        "wsgi_session, `on_unsafe_success`",
+        frameworks.django,
+        partial(wsgi_session, frameworks.django, _RULE),
+        (_PROJECT, "django"),
+        commits="the rule",
+    ),
     "wsgi_session_pyramid": Subject(
         "wsgi_session, `on_unsafe_success`",
         frameworks.pyramid,

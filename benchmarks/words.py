@@ -8,6 +8,9 @@ from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
+ROWS = 100
+"""How many there are at first."""
+
 Options: TypeAlias = dict[str, Any]
 """What `create_engine` is called with."""
 
@@ -41,11 +44,11 @@ def filled_engine(options: Options) -> Engine:
 
 
 def fill(engine: Engine) -> Engine:
-    """Make the table anew, with the one row that is read."""
+    """Make the table anew, with the rows that are read."""
     Base.metadata.drop_all(engine)
     Base.metadata.create_all(engine)
     with Session(engine) as session, session.begin():
-        session.add(Word(text="ada"))
+        session.add_all(Word(text=f"word {number}") for number in range(ROWS))
     return engine
 
 

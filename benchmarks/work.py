@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import sqlalchemy
 from sqlalchemy.orm import Session, sessionmaker
 
-from .words import Word
+from .words import ROWS, Word
 
 ANSWER = b"ok"
 CHUNKS = 10
+LIST = sqlalchemy.select(Word).order_by(Word.id).limit(ROWS)
 
 View: TypeAlias = Callable[[Any], "bytes | Iterator[bytes]"]
 """Takes the request as its framework has it, and returns a body."""
@@ -19,10 +21,13 @@ View: TypeAlias = Callable[[Any], "bytes | Iterator[bytes]"]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The two views that use a session."""
+    """The views that use a session."""
 
     select: Callable[[Any], object]
     """Reads one row by its primary key."""
+
+    rows: Callable[[Any], object]
+    """Reads a list of rows."""
 
     insert: Callable[[Any], object]
     """Adds a row, and commits if that is the application's part."""
@@ -34,11 +39,15 @@ class Work:
             self.select(request)
             return ANSWER
 
+        def rows(request: Any) -> bytes:
+            self.rows(request)
+            return ANSWER
+
         def insert(request: Any) -> bytes:
             self.insert(request)
             return ANSWER
 
-        return {"untouched": untouched, "stream": stream, "select": select, "insert": insert}
+        return {"untouched": untouched, "stream": stream, "select": select, "rows": rows, "insert": insert}
 
 
 def untouched(request: Any) -> bytes:
@@ -59,12 +68,16 @@ def by_hand(factory: sessionmaker[Session]) -> Work:
         with factory() as session:
             session.get(Word, 1)
 
+    def rows(request: Any) -> None:
+        with factory() as session:
+            session.scalars(LIST).all()
+
     def insert(request: Any) -> None:
         with factory() as session:
             session.add(Word(text="grace"))
             session.commit()
 
-    return Work(select, insert)
+    return Work(select, rows, insert)
 
 
 def with_session(session_of: Callable[[Any], Session], *, commits: bool) -> Work:
@@ -78,6 +91,9 @@ def with_session(session_of: Callable[[Any], Session], *, commits: bool) -> Work
     def select(request: Any) -> None:
         session_of(request).get(Word, 1)
 
+    def rows(request: Any) -> None:
+        session_of(request).scalars(LIST).all()
+
     def insert(request: Any) -> None:
         session_of(request).add(Word(text="grace"))
 
@@ -86,4 +102,4 @@ def with_session(session_of: Callable[[Any], Session], *, commits: bool) -> Work
         session.add(Word(text="grace"))
         session.commit()
 
-    return Work(select, insert_and_commit if commits else insert)
+    return Work(select, rows, insert_and_commit if commits else insert)
