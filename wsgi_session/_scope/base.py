@@ -207,13 +207,6 @@ class BaseScope(Scope):
     def show(self) -> None:
         """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
 
-    def build(self, session: Any) -> None:
-        """Build an unbuilt *session* of this scope, by the source that has made it."""
-        source = self.terms.source
-        if session is not self.session:
-            source = next(known for known, one in self.others if one is session)
-        source.build(session)
-
     def completed(self, source: lazy.SessionSource[Any], kw: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with which *source* builds a session: the engine that was chosen, beside *kw*.
 

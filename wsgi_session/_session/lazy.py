@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from sqlalchemy.orm import Session, sessionmaker
 
 from . import dispatch
-from .forms import OWNER, Forms, attributes_of, build_on_touch, can_wait
+from .forms import OWNER, Forms, attributes_of, can_wait
 
 S = TypeVar("S", bound=Session)
 
@@ -19,10 +19,6 @@ OnBuild = Callable[[S, Any], None]
 
 class Owner(Protocol):
     """What sessions are made for, such as a scope."""
-
-    def build(self, session: Any) -> None:
-        """Build *session*, by the source that has made it."""
-        ...
 
     def completed(self, source: SessionSource[Any], kw: dict[str, Any]) -> dict[str, Any]:
         """Return the arguments with which *source* builds a session, which is asked for with *kw*."""
@@ -58,7 +54,6 @@ class SessionSource(Generic[S]):
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
             if can_wait(session_factory):
-                build_on_touch(session_factory.class_)
                 self.forms = self._forms_of(session_factory.class_)
 
     def make(self, owner: Owner) -> S:
@@ -80,7 +75,7 @@ class SessionSource(Generic[S]):
         return session
 
     def build(self, session: S, **kw: Any) -> None:
-        """Build an unbuilt *session*, by the `sessionmaker` as it is now.
+        """Turn an unbuilt *session* into the real one, by the `sessionmaker` as it is now.
 
         Args:
             session: The session.  If its owner or its ``__init__`` raises, it is unbuilt again.
@@ -88,14 +83,15 @@ class SessionSource(Generic[S]):
         """
         forms = self.forms
         assert forms is not None
-        attributes = attributes_of(session)
+        attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
         kw = attributes[OWNER].completed(self, kw)
         owner = attributes.pop(OWNER)
         written = attributes.copy() if attributes else None
+        attributes.clear()
+        session.__class__ = forms.real
         if forms.dispatch is None:
             forms.dispatch = dispatch.of_class(forms.real)
-        if written is None or "dispatch" not in written:
-            dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
+        dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
         try:
             if kw:
                 self._initialize_with(session, kw)
@@ -106,7 +102,7 @@ class SessionSource(Generic[S]):
             self.unbuild(session, owner)
             raise
         finally:
-            if written is not None:
+            if written:
                 attributes.update(written)
 
     def unbuild(self, session: S, owner: Owner) -> bool:
@@ -117,17 +113,18 @@ class SessionSource(Generic[S]):
         """
         if self.forms is None:
             return False
-        attributes = attributes_of(session)
-        attributes.clear()
-        attributes[OWNER] = owner
+        attributes_of(session).clear()
+        object.__setattr__(session, "__class__", self.forms.unbuilt)
+        session._wsgi_session_owner = owner  # type: ignore[attr-defined]  # noqa: SLF001
         return True
 
     def end(self, session: S) -> None:
         """Make of *session* one that refuses every use."""
         forms, kind = self.forms, type(session)
         if forms is not None and kind is forms.real:
-            if OWNER in (attributes := attributes_of(session)):
-                attributes[OWNER] = None
+            session.__class__ = forms.ended
+        elif forms is not None and kind is forms.unbuilt:
+            session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
             session.__class__ = forms.ended
         else:
             object.__setattr__(session, "__class__", self._forms_of(kind).ended)
@@ -139,5 +136,5 @@ class SessionSource(Generic[S]):
 
     def _forms_of(self, real: type[S]) -> Forms[S]:
         if real not in self._forms_of_classes:
-            self._forms_of_classes[real] = Forms(real)
+            self._forms_of_classes[real] = Forms(real, self.build)
         return self._forms_of_classes[real]
