@@ -1,82 +1,214 @@
-"""What the recorder costs: a request without one, with one, and with one that records statements, too.
+"""What the recorder costs, in CPU time: a request without one, with one, and with one that records statements, too.
 
-    python -m benchmarks.recorder
+    python -m benchmarks.recorder [ROUNDS]
 
-Each figure is from a process of its own, for listeners stay, and from one layout: 2 % more or less say nothing.
+Listeners stay, so each level has processes of its own, in several layouts (`benchmarks.layout`). All of them run at the
+same time and are asked in turn, round after round: a machine that becomes slower does so for all. A figure is the
+difference to the process of the same layout without a recorder, in the same round; of all those, the median.
+
+Beside them stands a floor: the two listeners to statements of SQLAlchemy with which everybody begins, which do nothing
+but take the time.
 """
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from contextlib import ExitStack
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy import Engine, ForeignKey, create_engine, event, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wsgi_session import SessionMiddleware
 from wsgi_session.observe import Recorder
 
-from .meters import ask, best, measure
+from .environments import ROOT
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+    from sqlalchemy.orm import Session
+
+SELECTS = 30
+"""How many statements a page sends that sends many."""
+
+LAYOUTS = 4
+ROUNDS = 25
+TIMES = {"untouched": 400, "checkout": 60, "text": 15, "ORM": 6}
+"""How often each request is made in a round."""
+
+
+class Base(DeclarativeBase):
+    """Of the one table."""
+
+
+class Word(Base):
+    """A row."""
+
+    __tablename__ = "words"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("words.id"))
+    word: Mapped[str]
+
+
+def _listen_only() -> None:
+    """Listen to statements as everybody begins to, with functions that do next to nothing."""
+
+    def begin(connection: object, cursor: object, statement: str, parameters: object, context: Any, many: bool) -> None:
+        context.began = time.perf_counter()
+
+    def end(connection: object, cursor: object, statement: str, parameters: object, context: Any, many: bool) -> None:
+        context.took = time.perf_counter() - context.began
+
+    event.listen(Engine, "before_cursor_execute", begin)
+    event.listen(Engine, "after_cursor_execute", end)
+
+
 LEVELS: dict[str, Callable[[], Recorder | None]] = {
     "off": lambda: None,
+    "listeners": _listen_only,
     "pool": Recorder,
     "statements": lambda: Recorder(statements=True),
 }
-STATEMENTS = {"untouched": 0, "1 SELECT": 1, "11 SELECTs": 11}
-"""How many statements each request sends."""
 
-TIMES = 50
+
+def _nothing(_session: Session) -> None:
+    """Leave the session alone."""
+
+
+def _text(session: Session) -> None:
+    for _ in range(SELECTS):
+        session.execute(SELECT)
+
+
+def _checkout(session: Session) -> None:
+    session.connection()
+
+
+def _orm(session: Session) -> None:
+    for number in range(SELECTS):
+        session.scalars(select(Word).where(Word.id == number)).all()
+
+
+VIEWS: dict[str, Callable[[Session], None]] = {
+    "untouched": _nothing,
+    "checkout": _checkout,
+    "text": _text,
+    "ORM": _orm,
+}
 SELECT = text("SELECT 1")
 
 
-def request_of(level: str, statements: int) -> Callable[[int], None]:
-    """Return what makes so many requests, each with so many statements."""
+def request_of(level: str) -> Callable[[str, int], None]:
+    """Return what makes so many requests for a view."""
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        for _ in range(statements):
-            environ["sqlalchemy.session"].execute(SELECT)
+        VIEWS[environ["PATH_INFO"]](environ["sqlalchemy.session"])
         start_response("200 OK", [])
         return []
 
     engine = create_engine("sqlite://", poolclass=QueuePool)
-    application = SessionMiddleware(app, sessionmaker(engine), recorder=LEVELS[level]())
+    recorder = LEVELS[level]()
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        rows = [{"id": number, "word": f"word {number}"} for number in range(SELECTS)]
+        connection.execute(Word.__table__.insert(), rows)  # type: ignore[attr-defined]
+    application = SessionMiddleware(app, sessionmaker(engine), recorder=recorder)
 
-    def request(times: int) -> None:
+    def request(view: str, times: int) -> None:
         for _ in range(times):
-            environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "wsgi.input": io.BytesIO()}
+            environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": view, "wsgi.input": io.BytesIO()}
+            environ["wsgi.errors"] = sys.stderr
             application(environ, lambda *start: lambda data: None)
 
     return request
 
 
-def measured(level: str, statements: int) -> float:
-    """Measure one case in a process of its own."""
-    found: dict[str, float] = ask(Path(sys.executable), ["benchmarks.recorder", level, str(statements)], layout=0)
-    return found["request"]
+def serve(level: str) -> None:
+    """Measure a view, in microseconds for a request, as often as its name comes in."""
+    request = request_of(level)
+    for view in VIEWS:
+        request(view, 200)
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        view = line.strip()
+        began = time.process_time_ns()
+        request(view, TIMES[view])
+        print((time.process_time_ns() - began) / TIMES[view] / 1000, flush=True)
+
+
+class Process:
+    """One level in one layout.  Lives as long as the block that it is for."""
+
+    def __init__(self, level: str, layout: int, stack: ExitStack) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "benchmarks.layout", str(layout), "benchmarks.recorder", level]
+        environment = os.environ | {"PYTHONHASHSEED": "0"}
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self._process = stack.enter_context(
+            subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes)
+        )
+
+    def ask(self, view: str) -> float:
+        """Return how long a request takes."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(view + "\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+
+def measured(rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Measure every view at every level; the figures at one place belong to one round and one layout."""
+    found: dict[str, dict[str, list[float]]] = {level: {view: [] for view in VIEWS} for level in LEVELS}
+    for layout in range(LAYOUTS):
+        with ExitStack() as stack:
+            processes = {level: Process(level, layout, stack) for level in LEVELS}
+            for _ in range(rounds):
+                for view in VIEWS:
+                    for level, process in processes.items():
+                        found[level][view].append(process.ask(view))
+    return found
+
+
+def report(found: dict[str, dict[str, list[float]]]) -> str:
+    """Say what each level adds to each view, and what that is for a checkout and for a statement."""
+    plain = found["off"]
+    lines = [f"{'µs of CPU time':26}" + "".join(f"{view:>22}" for view in VIEWS)]
+    lines += [f"{'off':26}" + "".join(f"{median(plain[view]):>22.2f}" for view in VIEWS)]
+    for level in [level for level in LEVELS if level != "off"]:
+        cells = []
+        for view, each in found[level].items():
+            added = median(one - without for one, without in zip(each, plain[view], strict=True))
+            ratio = median(one / without for one, without in zip(each, plain[view], strict=True))
+            cells.append(f"{added:+.2f} (x{ratio:.2f})")
+        lines.append(f"{level:26}" + "".join(f"{cell:>22}" for cell in cells))
+    for level in [level for level in LEVELS if level != "off"]:
+        each = {view: [a - b for a, b in zip(found[level][view], plain[view], strict=True)] for view in VIEWS}
+        checkout = median(a - b for a, b in zip(each["checkout"], each["untouched"], strict=True))
+        of_text = median(a - b for a, b in zip(each["text"], each["checkout"], strict=True)) / SELECTS
+        of_orm = median(a - b for a, b in zip(each["ORM"], each["checkout"], strict=True)) / SELECTS
+        lines.append(f"{level}: a checkout {checkout:.2f}, a text {of_text:.2f}, an ORM SELECT {of_orm:.2f}")
+    return "\n".join(lines)
 
 
 def main(*arguments: str) -> None:
-    """Print a table; with a level and a number of statements, measure them here."""
-    if arguments:
-        request = request_of(arguments[0], int(arguments[1]))
-        request(100)
-        print(json.dumps(measure({"request": request}, {"request": TIMES})))
+    """Measure and print; with the name of a level, serve it."""
+    if arguments and arguments[0] in LEVELS:
+        serve(arguments[0])
         return
-    print(f"In {best().description()}:")
-    print(" " * 14 + "".join(f"{level:>22}" for level in LEVELS))
-    for title, statements in STATEMENTS.items():
-        figures = [measured(level, statements) for level in LEVELS]
-        cells = [f"{figure:,.0f} ({figure / figures[0]:.2f})" for figure in figures]
-        print(f"{title:14}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+    print(report(measured(int(arguments[0]) if arguments else ROUNDS)))
 
 
 if __name__ == "__main__":

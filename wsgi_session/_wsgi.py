@@ -59,12 +59,13 @@ def _length(declared: str) -> int | None:
 
 
 def method_and_path(environ: WSGIEnvironment) -> str:
-    """Name a request for a reader of the log.
+    """Name a request for a reader of the log."""
+    return escaped(f"{environ.get('REQUEST_METHOD', '-')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}")
 
-    Line breaks and the like are escaped, for a client chooses the path.
-    """
-    name = f"{environ.get('REQUEST_METHOD', '-')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return name.encode("unicode_escape").decode("ascii")
+
+def escaped(text: str) -> str:
+    """Return a *text* of a client's for a reader of the log, with line breaks and the like escaped."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def is_file(body: object, file_wrapper: Any) -> bool:

@@ -106,7 +106,8 @@ class SessionMiddleware(Generic[S]):
         adopted = adopt(self.registry)
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
-        self._ended: Any = None if source.forms is None else source.forms.ended  # None, too, if there are hooks
+        is_plain = source.forms is not None and recorder is None
+        self._ended: Any = source.forms.ended if is_plain else None  # None, too, if there are hooks
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._holds = commit is not never and commit is not until_close
         self._terms = Terms(
@@ -118,6 +119,7 @@ class SessionMiddleware(Generic[S]):
             release_reads=release_reads,
             bind=bind,
             on_begin=on_begin,
+            is_recorded=recorder is not None,
         )
         _middlewares.add(self)
         known = [*engines_of(self.registry.session_factory), *getattr(bind, "engines", ())]

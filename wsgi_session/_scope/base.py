@@ -61,6 +61,9 @@ class Terms:
     on_begin: SetUpHook | None = None
     """What to call where a transaction begins in one."""
 
+    is_recorded: bool = False
+    """Whether something records some of them."""
+
 
 class Notes(Protocol):
     """What is noted of a scope by who records it.  Lives as long as the scope; it raises nothing."""
@@ -73,6 +76,9 @@ class Notes(Protocol):
 
     def lose(self, what: str, remedy: str) -> object:
         """Note what is lost that was not committed, and what to write instead."""
+
+    def end(self, scope: BaseScope, /) -> object:
+        """Note that the scope has ended."""
 
 
 class BaseScope(Scope):
@@ -161,6 +167,15 @@ class BaseScope(Scope):
         self.touch()
         self.hooks = (*self.hooks, hook)
 
+    def record_by(self, recording: Notes) -> None:
+        """Have *recording* note what becomes of this scope, and its end, after the hooks of the middleware.
+
+        It does not touch the scope, as a hook of its own would.
+        """
+        self.recording = recording
+        if not self.is_untouched:
+            self.hooks = (*self.hooks, recording.end)
+
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
         if not self.terms.settles and not self.is_ended:
@@ -200,6 +215,8 @@ class BaseScope(Scope):
         if self.is_untouched:
             self.bind = "unknown"
             self.hooks = self.terms.hooks
+            if self.terms.is_recorded and (notes := self.notes) is not None:
+                self.hooks = (*self.hooks, notes.end)
             self.lost = ()
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between

@@ -31,9 +31,12 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
     if scope.is_untouched is None or terms.generation != _fork.generation:
         return
     if scope.is_untouched:
-        if not terms.hooks:
+        notes = scope.notes if terms.is_recorded else None
+        if not terms.hooks and (notes is None or (error is None and look() is scope)):
             terms.source.end(scope.session)
             scope.is_untouched = None
+            if notes is not None:
+                notes.end(scope)
             if scope.outer is not None:
                 scope.outer = nearest_open(scope.outer)
             return

@@ -20,7 +20,7 @@ def contained(function: Callable[P, R]) -> Callable[P, R | None]:
         try:
             return function(*args, **kwargs)
         except Exception:
-            _log_once(function)
+            log_once(function)
             return None
 
     return run
@@ -29,7 +29,8 @@ def contained(function: Callable[P, R]) -> Callable[P, R | None]:
 _faulty: set[str] = set()
 
 
-def _log_once(function: Callable[..., object]) -> None:
+def log_once(function: Callable[..., object]) -> None:
+    """Log the error that is handled, which *function* has raised; for what runs too often to be `contained`."""
     name = function.__qualname__
     if name not in _faulty:
         _faulty.add(name)

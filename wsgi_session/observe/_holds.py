@@ -13,12 +13,23 @@ class RecordedRequest(Protocol):
     """What a connection is out for: a request that is recorded."""
 
     @property
+    def holds(self) -> Holds:
+        """Its connections."""
+        ...
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """Its statements, where they are recorded."""
+        ...
+
+    @property
     def what(self) -> str:
         """The method and the path."""
         ...
 
-    holds: Holds
-    transcript: Transcript | None
+    def lose_connection(self, hold: Hold) -> None:
+        """Note that a connection is thrown away in the middle of a transaction."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -36,24 +47,30 @@ class Hold:
     request: RecordedRequest | None
     """The request that it is out for; None if that is none, or is over."""
 
+    is_over: bool = False
+    is_used: bool = False
+    """Whether something was sent on it since its last COMMIT or ROLLBACK."""
+
+    def held(self, began: float, until: float) -> Held:
+        """Describe it as one of a request that *began* then."""
+        return Held(self.engine, self.since - began, self.since - self.asked, until - self.since, self.line)
+
 
 class Holds:
     """All holds of one request, and how long they were.  Lives as long as its recording."""
 
-    __slots__ = ("_began", "_max_kept", "duration", "open", "over", "ran_dry", "waited", "waiting_since")
+    __slots__ = ("_max_kept", "duration", "open", "over", "ran_dry", "waited", "waiting_since")
 
-    def __init__(self, began: float, max_kept: int) -> None:
+    def __init__(self, max_kept: int) -> None:
         """Begin with none.
 
         Args:
-            began: When the request began.
             max_kept: How many are described; beyond, they are only added up.
         """
-        self._began = began
         self._max_kept = max_kept
         self.duration = 0.0
         self.open: list[Hold] = []
-        self.over: list[Held] = []
+        self.over: list[tuple[Hold, float]] = []
         self.ran_dry: tuple[str, ...] | None = None
         self.waited = 0.0
         self.waiting_since: float | None = None
@@ -71,13 +88,16 @@ class Holds:
     def give_back(self, hold: Hold, now: float) -> None:
         """Note a connection that has gone back, or is no longer the request's."""
         self.open.remove(hold)
+        hold.request = None
         self.duration += now - hold.since
         if len(self.over) < self._max_kept:
-            waited = hold.since - hold.asked
-            self.over.append(Held(hold.engine, hold.since - self._began, waited, now - hold.since, hold.line))
+            self.over.append((hold, now))
 
     def end(self, now: float) -> None:
         """Give up what outlives the request, such as the connection of a streamed result that nobody has closed."""
         for hold in list(self.open):
             self.give_back(hold, now)
-            hold.request = None
+
+    def connections(self, began: float) -> tuple[Held, ...]:
+        """Describe those that are over, of a request that *began* then."""
+        return tuple(hold.held(began, until) for hold, until in self.over)

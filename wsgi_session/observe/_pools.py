@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .. import _fork
 from . import _recording
 from ._callers import Callers
-from ._fault import contained
+from ._fault import contained, log_once
 from ._holds import Hold
 from ._labels import label_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 
@@ -88,8 +90,9 @@ class PoolWatch:
         self.timeouts = 0
         self.waited = 0.0
         self.waiters: set[object] = set()
-        for name in ("connect", "close", "checkin", "invalidate", "detach"):
+        for name in ("connect", "close", "invalidate", "detach"):
             event.listen(engine.pool, name, contained(getattr(self, f"_on_{name}")))
+        event.listen(engine.pool, "checkin", self._on_checkin)
         self._attach(engine.pool)
 
     def gauges(self) -> PoolGauges:
@@ -123,12 +126,9 @@ class PoolWatch:
             self._note(found, _recording.current(), now, now)
         return self.out[id(found)]
 
-    def held_since(self, connection: Connection) -> float | None:
-        """Return when a *connection* was taken, if it is still there; it is not asked for another one."""
-        if connection.closed or connection.invalidated:
-            return None
-        hold = self.out.get(id(connection.connection.dbapi_connection))
-        return None if hold is None else hold.since
+    def known_hold_of(self, connection: Connection) -> Hold | None:
+        """Return the hold of a *connection*; None for one that is not the pool's any more."""
+        return self.out.get(id(connection.connection.dbapi_connection))
 
     def disown(self) -> None:
         """Forget, in a child process, the connections that are the parent's."""
@@ -137,15 +137,17 @@ class PoolWatch:
     def _attach(self, pool: Pool) -> None:
         """Time how *pool* gives its connections, and watch the pool that is made in its place."""
         self._pool = ref(pool)
+        setattr(pool, _WATCH, self)
         connect, recreate = _unbound(pool, "connect"), _unbound(pool, "recreate")
-        pool.connect = lambda: self._connect(connect)  # type: ignore[method-assign]
-        pool.recreate = lambda: self._recreate(recreate)  # type: ignore[method-assign]
+        pool.connect = partial(self._connect, connect)  # type: ignore[method-assign]
+        pool.recreate = partial(self._recreate, recreate)  # type: ignore[method-assign]
 
     def _connect(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
         recording = _recording.current()
-        asked = perf_counter()
+        waiters = self.waiters
         waiter = object()
-        self.waiters.add(waiter)
+        waiters.add(waiter)
+        asked = perf_counter()
         if recording is not None:
             recording.holds.waiting_since = asked
         try:
@@ -154,10 +156,15 @@ class PoolWatch:
             self._note_timeout(recording, asked)
             raise
         finally:
-            self.waiters.discard(waiter)
+            waiters.discard(waiter)
             if recording is not None:
                 recording.holds.waiting_since = None
-        self._note_connection(proxied, recording, asked)
+        try:
+            connection = proxied.dbapi_connection
+            if id(connection) not in self.out:
+                self._note(connection, recording, asked, perf_counter())
+        except Exception:
+            log_once(self._connect)
         return proxied
 
     def _recreate(self, recreate: Callable[[], Pool]) -> Pool:
@@ -168,21 +175,15 @@ class PoolWatch:
     @contained
     def _follow(self, pool: Pool) -> None:
         self._attach(pool)
-        _watches[pool] = self
-
-    @contained
-    def _note_connection(
-        self, proxied: PoolProxiedConnection, recording: _recording.Recording | None, asked: float
-    ) -> None:
-        if id(proxied.dbapi_connection) not in self.out:
-            self._note(proxied.dbapi_connection, recording, asked, perf_counter())
 
     def _note(self, connection: Any, recording: _recording.Recording | None, asked: float, since: float) -> None:
         callers = _callers if recording is None else recording.callers
-        hold = Hold(self.engine, asked, since, callers.line(), recording)
+        hold = Hold(self.engine, asked, since, callers.line(_depth()), recording)
+        out = self.out
         self.open.add(id(connection))
-        self.out[id(connection)] = hold
-        self.peak = max(self.peak, len(self.out))
+        out[id(connection)] = hold
+        if len(out) > self.peak:
+            self.peak = len(out)
         self.checkouts += 1
         self.waited += since - asked
         if recording is not None:
@@ -204,9 +205,15 @@ class PoolWatch:
         self.open.discard(id(connection))
 
     def _on_checkin(self, connection: Any, _entry: object) -> None:
-        self._give_back(connection)
+        try:
+            self._give_back(connection)
+        except Exception:
+            log_once(self._on_checkin)
 
     def _on_invalidate(self, connection: Any, _entry: object, _error: object) -> None:
+        hold = self.out.get(id(connection))
+        if hold is not None and hold.is_used and hold.request is not None:
+            hold.request.lose_connection(hold)
         self._give_back(connection)
 
     def _on_detach(self, connection: Any, _entry: object) -> None:
@@ -218,16 +225,15 @@ class PoolWatch:
         if hold is None:
             return
         now = perf_counter()
+        hold.is_over = True
         self.held += now - hold.since
         if hold.request is not None:
-            if hold.request.transcript is not None:
-                hold.request.transcript.end_ending(now)
             hold.request.holds.give_back(hold, now)
 
 
 def watch_of(engine: Engine) -> PoolWatch:
     """Watch the pool of *engine* from now on, and return what does."""
-    found = _watches.get(engine.pool)
+    found: PoolWatch | None = getattr(engine.pool, _WATCH, None)
     return _begin(engine) if found is None else found
 
 
@@ -247,11 +253,23 @@ def _all() -> list[PoolWatch]:
 
 def _begin(engine: Engine) -> PoolWatch:
     with _beginning:
-        found = _watches.get(engine.pool)
+        found: PoolWatch | None = getattr(engine.pool, _WATCH, None)
         if found is None:  # no other thread was faster
-            found = _watches[engine.pool] = PoolWatch(engine)
+            found = PoolWatch(engine)
             _known[:] = [known for known in _known if known() is not None] + [ref(found)]
         return found
+
+
+def _depth() -> int:
+    """Say how many functions from `Callers.line` outwards, if `PoolWatch._note` calls that, are not the application's.
+
+    Nearly always an engine has been asked for a connection, and that has asked the pool.
+    """
+    try:
+        frame = sys._getframe(_FRAMES_OF_ENGINE)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    except ValueError:  # there are not so many
+        return 1
+    return _FRAMES_OF_ENGINE + 1 if frame.f_code is _ENGINE_CONNECT else 1
 
 
 def _holder(hold: Hold, now: float) -> str:
@@ -279,13 +297,18 @@ os.register_at_fork(before=_beginning.acquire, after_in_child=_beginning.release
 
 _callers = Callers()
 
+_ENGINE_CONNECT = Engine.connect.__code__
+
+_FRAMES_OF_ENGINE = 5
+"""So many functions lie between `_depth` and `Engine.connect`, if that has called."""
+
 _MAX_HOLDERS = 20
 """Of those who had the connections when there was none left, so many are kept, the longest first."""
 
 _known: list[ref[PoolWatch]] = []
-"""All watches, the oldest first; unlike those of a dictionary, they can be listed while other threads add some."""
+"""All watches, the oldest first; each lives as long as one of its pools."""
 
-_watches: WeakKeyDictionary[Pool, PoolWatch] = WeakKeyDictionary()
-"""The same by their pools, also those that came after the first; it keeps each alive as long as one of them is."""
+_WATCH = "_wsgi_session_watch"
+"""The attribute of a pool that is what watches it."""
 
 _inherited: _fork.Inheritance[PoolWatch] = _fork.Inheritance(PoolWatch.disown, _all)

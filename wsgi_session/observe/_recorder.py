@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from .. import _fork
 from .._log import log
 from .._scope.look import look
-from ..scope import Scope, checked_hook
+from ..scope import checked_hook
 from . import _listeners
 from ._callers import Callers
 from ._caught import note_errors_of
-from ._fault import contained
+from ._fault import log_once
 from ._pools import PoolGauges, all_gauges, all_holders, watch_of
-from ._record import OutcomeKind, RequestRecord
-from ._recording import Recording
+from ._record import OutcomeKind
+from ._recording import Manner, Recording
 from ._shapes import forget_shapes
 from ._timing import timing
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from sqlalchemy import Engine
+
+    from ._record import RequestRecord
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -170,18 +171,17 @@ class Recorder:
             if not isinstance(number, int) or number < 0:
                 raise ValueError(f"{name}={number!r} has to be a whole number, 0 or more.")
         self._callers = Callers(tuple(skip))
+        self._manner = Manner(self._callers, statements, max_statements, self._keep)
         self._finished = self._found = 0
         self._live: dict[int, Recording] = {}
-        self._max_statements = max_statements
         self._numbers = count(1)
-        self._outcomes = dict.fromkeys((kind.value for kind in OutcomeKind), 0)
+        self._outcomes = dict.fromkeys(OutcomeKind, 0)
         self._on_begin = on_begin
         self._on_finish = on_finish
         self._record_if = record_if
         self._retries = 0
-        self._records: deque[RequestRecord] = deque(maxlen=keep)
+        self._records: deque[Recording] = deque(maxlen=keep)
         self._server_timing = server_timing
-        self._with_statements = statements
         _listeners.listen()
         if statements:
             _listeners.listen_to_statements()
@@ -190,7 +190,7 @@ class Recorder:
     @property
     def records(self) -> tuple[RequestRecord, ...]:
         """The last requests that are over, the newest last."""
-        return tuple(self._records.copy())
+        return tuple(recording.record() for recording in self._records.copy())
 
     def clear(self) -> None:
         """Forget the requests that are over, and what is kept to describe the next sooner; the gauges count on."""
@@ -218,8 +218,8 @@ class Recorder:
 
     def gauges(self) -> Gauges:
         """Return how much is going on: in this recorder's requests, and in every pool that is watched."""
-        counts = (len(self._live), self._finished, self._found, self._outcomes.copy(), self._retries)
-        return Gauges(*counts, all_gauges())
+        outcomes = {kind.value: count for kind, count in self._outcomes.copy().items()}
+        return Gauges(len(self._live), self._finished, self._found, outcomes, self._retries, all_gauges())
 
     def watching(self, app: WSGIApplication) -> WSGIApplication:
         """Return an application that calls *app*, and has what it does recorded; for the `SessionMiddleware`."""
@@ -240,38 +240,41 @@ class Recorder:
         """Forget, in a child process, the requests that are the parent's."""
         self._live = {}
 
-    @contained
     def _begin(self, environ: WSGIEnvironment) -> Recording | None:
         if self._record_if is not None and not _told(self._record_if, environ):
             return None
         asked = None if self._on_begin is None else _told(self._on_begin, environ)  # first: an interrupt leaves nothing
-        scope = look()
-        assert scope is not None
-        number, kept = next(self._numbers), self._max_statements
-        recording = scope.recording = Recording(
-            scope, self._callers, number=number, statements=self._with_statements, max_kept=kept
-        )
-        self._live[id(recording)] = recording
-        scope.add_hook(partial(self._finish, recording, asked))
+        try:
+            scope = look()
+            assert scope is not None
+            recording = Recording(scope, self._manner, next(self._numbers), asked)
+            scope.record_by(recording)
+            self._live[id(recording)] = recording
+        except Exception:
+            log_once(self._begin)
+            return None
         return recording
 
     def _tells_timing(self, environ: WSGIEnvironment) -> bool:
         tells = self._server_timing
         return tells if isinstance(tells, bool) else bool(_told(tells, environ))
 
-    @contained
-    def _finish(self, recording: Recording, asked: RecordHook | None, _scope: Scope) -> None:
-        del self._live[id(recording)]
-        record = recording.finish()
-        self._records.append(record)
+    def _keep(self, recording: Recording) -> None:
+        """Keep what is over, and tell of it; its record is made as soon as somebody wants it."""
+        self._live.pop(id(recording), None)
+        self._records.append(recording)
         self._finished += 1
-        self._found += bool(record.findings)
-        self._outcomes[record.outcome.kind.value] += 1
-        self._retries += record.attempt > 0
-        requests_log.log(INFO if record.findings else DEBUG, "%s", record)
-        for hook in (asked, self._on_finish):
+        self._outcomes[recording.kind] += 1
+        if recording.findings:
+            self._found += 1
+        if recording.attempt:
+            self._retries += 1
+        level = INFO if recording.findings else DEBUG
+        if requests_log.isEnabledFor(level):
+            requests_log.log(level, "%s", recording.record())
+        for hook in (recording.asked, self._on_finish):
             if hook is not None:
-                _told(hook, record)
+                _told(hook, recording.record())
 
 
 def _told(hook: Callable[[A], R], what: A) -> R | None:

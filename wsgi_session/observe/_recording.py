@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -16,75 +16,121 @@ from .._scope.membership import scope_of_session
 from .._session.codes import code_of
 from .._sql.excerpt import excerpt
 from ..scope import State
-from ._fault import contained
-from ._findings import find
+from ._fault import contained, log_once
+from ._findings import Seen, find
 from ._holds import Holds
 from ._labels import label_of
 from ._record import Loss, RequestRecord
-from ._transcript import Transcript
-from ._verdict import Failure, Verdict, plain_outcome, repeated
+from ._transcript import Sent, Transcript
+from ._verdict import Failure, Verdict, plain_kind, plain_outcome, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse
 
     from sqlalchemy.orm import Session
 
     from .._scope.base import BaseScope
     from ._callers import Callers
     from ._holds import Hold
-    from ._record import Outcome
+    from ._record import Finding, Outcome, OutcomeKind
+    from ._recorder import RecordHook
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How requests are recorded.  Lives as long as the recorder."""
+
+    callers: Callers
+    """Find the application's lines."""
+
+    statements: bool
+    """Whether statements are recorded."""
+
+    max_kept: int
+    """How many of them, and of connections, are kept of a request."""
+
+    keep: Callable[[Recording], object]
+    """Is given each recording that is over."""
 
 
 class Recording:
-    """What is noted of one request.  Lives as long as its scope."""
+    """What is noted of one request.  Lives as long as its scope, and then for as long as its record is kept.
+
+    Most of what a record says is found out when somebody asks for it, for most of them are never looked at.
+    """
 
     __slots__ = (
         "_conflicts",
+        "_duration",
+        "_engine",
         "_errors",
+        "_holds",
+        "_is_dropped",
+        "_manner",
+        "_method",
+        "_path",
+        "_record",
+        "_rule",
         "_scope",
         "_started",
+        "_state",
         "_status",
+        "_transcript",
+        "asked",
         "attempt",
         "began",
         "callers",
-        "holds",
+        "findings",
         "is_open",
-        "method",
         "number",
-        "path",
-        "transcript",
         "verdict",
     )
 
-    transcript: Transcript | None
-    """Of its statements; None where they are not recorded."""
+    asked: RecordHook | None
+    """Who has asked to be told of this request when it began."""
 
-    def __init__(self, scope: BaseScope, callers: Callers, *, number: int, statements: bool, max_kept: int) -> None:
+    findings: tuple[Finding, ...]
+    """There, as all that is noted by `end`, when the request is over."""
+
+    def __init__(self, scope: BaseScope, manner: Manner, number: int, asked: RecordHook | None) -> None:
         """Begin with nothing.
 
         Args:
             scope: Of the request; referred to weakly.
-            callers: Find the application's lines.
+            manner: How it is recorded.
             number: Which of the requests of its recorder it is of, from 1.
-            statements: Whether they are recorded.
-            max_kept: How many of them, and of connections, are kept.
+            asked: Who is to be told.
         """
         environ = scope.environ or {}
         self._conflicts: tuple[str, ...] = environ.get("wsgi_session.conflicts", ())
-        self._errors: list[str] = []
+        self._errors: tuple[str, ...] = ()
+        self._holds: Holds | None = None
+        self._manner = manner
+        self._method = _cut(environ.get("REQUEST_METHOD", "-"), _MAX_METHOD)
+        self._path = _cut(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""), _MAX_PATH)
+        self._record: RequestRecord | None = None
         self._scope = ref(scope)
         self._started = time.time()
         self._status: str | None = None
+        self._transcript: Transcript | None = None
+        self.asked = asked
         self.attempt: int = environ.get("retry.attempt", 0)
-        self.began = perf_counter()
-        self.callers = callers
-        self.holds = Holds(self.began, max_kept)
+        self.callers = manner.callers
         self.is_open = True
         self.number = number
-        self.transcript = Transcript(self.began, max_kept) if statements else None
         self.verdict: Verdict | None = None
-        self.method, self.path = _named(environ)
+        self.began = perf_counter()
+
+    @property
+    def method(self) -> str:
+        """The method, as far as it is kept."""
+        return excerpt(_wsgi.escaped(self._method), _MAX_METHOD)
+
+    @property
+    def path(self) -> str:
+        """The path, as far as it is kept."""
+        return excerpt(_wsgi.escaped(self._path), _MAX_PATH)
 
     @property
     def what(self) -> str:
@@ -92,11 +138,32 @@ class Recording:
         return f"{self.method} {self.path}"
 
     @property
+    def holds(self) -> Holds:
+        """Its connections."""
+        if self._holds is None:
+            self._holds = Holds(self._manner.max_kept)
+        return self._holds
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """What it has sent; None where that is not recorded."""
+        if self._transcript is None and self._manner.statements:
+            self._transcript = Transcript(self._manner.max_kept)
+        return self._transcript
+
+    @property
     def state(self) -> State:
         """What has become of the request's scope so far."""
         scope = self._scope()
         assert scope is not None  # it ends the recording first
         return scope.outcome
+
+    @property
+    def kind(self) -> OutcomeKind:
+        """What has become of the request's changes, when it is over."""
+        if self.verdict is None:
+            return plain_kind(self._state)
+        return self.outcome().kind
 
     def told(self) -> Verdict:
         """Return what has been told of the outcome, to be told more."""
@@ -151,7 +218,7 @@ class Recording:
     def note_error(self, name: str) -> None:
         """Note an error by its name."""
         if len(self._errors) < _MAX_ERRORS:
-            self._errors.append(name)
+            self._errors += (name,)
 
     def take(self, hold: Hold) -> None:
         """Take over a connection that was taken for this request, but out of its context."""
@@ -161,61 +228,97 @@ class Recording:
             hold.request = self
             self.holds.take(hold)
 
-    def finish(self) -> RequestRecord:
-        """End the recording, and return what it has come to, with its findings."""
-        now = perf_counter()
-        self.is_open = False
-        self.holds.end(now)
-        scope = self._scope()
-        assert scope is not None  # it calls this
-        record = self._record(scope, now)
-        findings = find(record, releases_reads=scope.terms.release_reads)
-        return replace(record, findings=findings) if findings else record
+    @contained
+    def lose_connection(self, hold: Hold) -> None:
+        """Note that a connection is thrown away in the middle of a transaction, which ends it as a ROLLBACK does."""
+        if (transcript := self.transcript) is not None:
+            line = self.callers.line()
+            ending = (perf_counter(), 0.0, hold.engine, "rollback", "ROLLBACK", None, line)
+            transcript.end(Sent(*ending, None, None, is_many=False, values=None, error=None, held_since=None), hold)
 
-    def _record(self, scope: BaseScope, now: float) -> RequestRecord:
-        status = _code(self._status)
+    def end(self, scope: BaseScope) -> None:
+        """Note that *scope* has ended, and with it the request."""
+        try:
+            now = perf_counter()
+            terms = scope.terms
+            self.is_open = False
+            self._duration = now - self.began
+            self._engine = None if terms.bind is None else scope.bind
+            self._is_dropped = scope.is_dropped
+            self._rule = terms.commit
+            self._state = scope.outcome
+            if self._holds is not None:
+                self._holds.end(now)
+            is_calm = self._transcript is None and self._holds is None and self.verdict is None
+            self.findings = () if is_calm else find(self._seen(), releases_reads=terms.release_reads)
+            self._manner.keep(self)
+        except Exception:
+            log_once(self.end)
+
+    def record(self) -> RequestRecord:
+        """Return what it has come to, when it is over."""
+        if self._record is None:
+            self._record = self._made()
+        return self._record
+
+    def outcome(self) -> Outcome:
+        """Say what has become of the changes, and why."""
+        decided = plain_outcome if self.verdict is None else self.verdict.outcome
+        found = decided(self._state, self._rule, self.method, _code(self._status))
+        engine = (f"on {label_of(self._engine)}",) if isinstance(self._engine, Engine) else ()
+        beside = repeated(self._conflicts) + engine
+        return replace(found, notes=found.notes + beside) if beside else found
+
+    def _made(self) -> RequestRecord:
+        holds, transcript = self.holds, self._transcript
+        sent: dict[str, Any] = {}
+        if transcript is not None:
+            sent = {
+                "in_database": transcript.duration,
+                "statement_count": transcript.count,
+                "statements": transcript.statements(self.began),
+                "commits": transcript.commits,
+                "rollbacks": transcript.rollbacks,
+                "ends": transcript.ends,
+            }
+        elif self._manner.statements:
+            sent = {"in_database": 0.0}
         return RequestRecord(
             method=self.method,
             path=self.path,
             number=self.number,
             attempt=self.attempt,
-            status=status,
+            status=_code(self._status),
             started=self._started,
-            duration=now - self.began,
-            waited=self.holds.waited,
-            held=self.holds.duration,
-            connections=tuple(self.holds.over),
-            errors=tuple(self._errors),
-            ran_dry=self.holds.ran_dry,
-            is_dropped=scope.is_dropped,
-            outcome=self._outcome(scope, status),
-            loss=None if self.verdict is None else self._loss(self.verdict),
-            **self._statements(now),
+            duration=self._duration,
+            waited=holds.waited,
+            held=holds.duration,
+            connections=holds.connections(self.began),
+            errors=self._errors,
+            ran_dry=holds.ran_dry,
+            is_dropped=self._is_dropped,
+            outcome=self.outcome(),
+            loss=self._loss(),
+            findings=self.findings,
+            **sent,
         )
 
-    def _outcome(self, scope: BaseScope, status: int | None) -> Outcome:
-        decided = plain_outcome if self.verdict is None else self.verdict.outcome
-        found = decided(scope.outcome, scope.terms.commit, self.method, status)
-        beside = repeated(self._conflicts) + _engine_of(scope)
-        return replace(found, notes=found.notes + beside) if beside else found
+    def _seen(self) -> Seen:
+        holds, transcript = self.holds, self._transcript
+        return Seen(
+            statements=() if transcript is None else transcript.kept,
+            connections=holds.over,
+            held=holds.duration,
+            idle=None if transcript is None else max(0.0, holds.duration - transcript.duration),
+            ran_dry=holds.ran_dry,
+            is_dropped=self._is_dropped,
+            loss=self._loss(),
+        )
 
-    def _loss(self, verdict: Verdict) -> Loss | None:
-        loss = verdict.loss
-        undone = None if self.transcript is None else self.transcript.undone
+    def _loss(self) -> Loss | None:
+        loss = None if self.verdict is None else self.verdict.loss
+        undone = None if self._transcript is None else self._transcript.undone
         return loss if loss is None or undone is None else replace(loss, line=undone.line)
-
-    def _statements(self, now: float) -> dict[str, Any]:
-        if (transcript := self.transcript) is None:
-            return {}
-        transcript.end_ending(now)
-        return {
-            "in_database": transcript.duration,
-            "statement_count": transcript.count,
-            "statements": tuple(transcript.kept),
-            "commits": transcript.commits,
-            "rollbacks": transcript.rollbacks,
-            "ends": transcript.ends,
-        }
 
 
 _MAX_ERRORS = 20
@@ -255,15 +358,9 @@ def error_name(error: BaseException) -> str:
     return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
 
 
-def _named(environ: WSGIEnvironment) -> tuple[str, str]:
-    """Return the method and the path of a request, whose client may have chosen long ones."""
-    method, _, path = _wsgi.method_and_path(environ).partition(" ")
-    return excerpt(method, _MAX_METHOD), excerpt(path, _MAX_PATH)
-
-
-def _engine_of(scope: BaseScope) -> tuple[str, ...]:
-    """Name the engine that was chosen for the session of *scope*, if one was."""
-    return (f"on {label_of(scope.bind)}",) if isinstance(scope.bind, Engine) else ()
+def _cut(text: str, limit: int) -> str:
+    """Return what is needed of a *text* to say that its first *limit* characters are not all."""
+    return text if len(text) <= limit else text[: limit + 1]
 
 
 def _code(status: str | None) -> int | None:

@@ -1,19 +1,60 @@
-"""The transcript: the statements that a request has sent, one after the other."""
+"""The transcript: what a request has sent to its databases, one after the other."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._record import Statement
 from ._shapes import END
+
+if TYPE_CHECKING:
+    from ._holds import Hold
+    from ._record import Load
+
+
+class Sent(NamedTuple):
+    """What was sent, as it is noted: a `Statement` is made of it when somebody asks, for that takes longer.
+
+    The fields mean the same, but for the two moments, which are as of ``perf_counter()``.
+    """
+
+    began: float
+    duration: float
+    engine: str
+    kind: str
+    sql: str
+    rowcount: int | None
+    line: str | None
+    load: Load | None
+    flush: int | None
+    is_many: bool
+    values: int | None
+    error: str | None
+    held_since: float | None
+
+    def statement(self, began: float) -> Statement:
+        """Return it as a statement of a request that *began* then."""
+        return Statement(
+            at=self.began - began,
+            duration=self.duration,
+            engine=self.engine,
+            kind=self.kind,
+            sql=self.sql,
+            rowcount=self.rowcount,
+            line=self.line,
+            load=self.load,
+            flush=self.flush,
+            is_many=self.is_many,
+            values=self.values,
+            error=self.error,
+            held_at=None if self.held_since is None else self.held_since - began,
+        )
 
 
 class Transcript:
     """What one request has sent to its databases.  Lives as long as its recording."""
 
     __slots__ = (
-        "_began",
-        "_ending",
         "_flushes",
         "_max_kept",
         "_writes",
@@ -30,65 +71,50 @@ class Transcript:
     flush: int | None
     """The number of the flush that runs, from 1."""
 
-    undone: Statement | None
+    undone: Sent | None
     """The first write of the transaction that was rolled back last, of those that had written."""
 
-    def __init__(self, began: float, max_kept: int) -> None:
+    def __init__(self, max_kept: int) -> None:
         """Begin with nothing.
 
         Args:
-            began: When the request began.
-            max_kept: How many statements are kept; beyond, they are only counted.
+            max_kept: How much is kept; beyond, it is only counted.
         """
-        self._began = began
-        self._ending: Statement | None = None
         self._flushes = 0
         self._max_kept = max_kept
-        self._writes: dict[int, Statement] = {}
+        self._writes: dict[int, Sent] = {}
         self.commits = 0
         self.count = 0
         self.duration = 0.0
         self.ends = 0
         self.flush = None
-        self.kept: list[Statement] = []
+        self.kept: list[Sent] = []
         self.rollbacks = 0
         self.undone = None
 
-    def add(self, statement: Statement) -> None:
+    def add(self, sent: Sent) -> None:
         """Note a statement that has come back from its database."""
         self.count += 1
-        self._keep(statement)
+        self._keep(sent)
 
-    def write(self, statement: Statement, connection: int) -> None:
-        """Note that *statement* waits for a commit on a connection, by its ``id()``."""
-        self._writes.setdefault(connection, statement)
+    def write(self, sent: Sent, hold: Hold | None) -> None:
+        """Note that a statement on the connection of *hold* waits for a commit."""
+        self._writes.setdefault(id(hold), sent)
 
-    def commit(self, ending: Statement, connection: int) -> None:
-        """Note that COMMIT is sent on a connection."""
-        self.commits += 1
-        self._writes.pop(connection, None)
-        self._begin_ending(ending)
-
-    def roll_back(self, ending: Statement, connection: int) -> None:
-        """Note that ROLLBACK is sent on a connection, which is also how a read ends."""
-        write = self._writes.pop(connection, None)
-        if write is None:
+    def end(self, sent: Sent, hold: Hold | None) -> None:
+        """Note a COMMIT on the connection of *hold*, or a ROLLBACK, which is also how a read ends."""
+        if hold is not None:
+            hold.is_used = False
+        write = self._writes.pop(id(hold), None)
+        if sent.kind == "commit":
+            self.commits += 1
+        elif write is None:
             self.ends += 1
-            ending = replace(ending, kind=END, sql="ROLLBACK (nothing was written)")
+            sent = sent._replace(kind=END, sql="ROLLBACK (nothing was written)")
         else:
             self.rollbacks += 1
             self.undone = write
-        self._begin_ending(ending)
-
-    def end_ending(self, moment: float) -> None:
-        """Note that a COMMIT or ROLLBACK is over.
-
-        SQLAlchemy does not tell. It is over when its session says that it has been committed, when the connection goes
-        back, or when anything else is sent.
-        """
-        ending, self._ending = self._ending, None
-        if ending is not None:
-            self._keep(ending, moment - self._began - ending.at)
+        self._keep(sent)
 
     def begin_flush(self) -> None:
         """Note that a flush begins."""
@@ -99,13 +125,11 @@ class Transcript:
         """Note that the flush is over."""
         self.flush = None
 
-    def _begin_ending(self, ending: Statement) -> None:
-        self.end_ending(ending.at + self._began)
-        self._ending = ending
+    def statements(self, began: float) -> tuple[Statement, ...]:
+        """Return all that is kept, as statements of a request that *began* then."""
+        return tuple(sent.statement(began) for sent in self.kept)
 
-    def _keep(self, statement: Statement, duration: float | None = None) -> None:
-        if duration is not None:
-            statement = replace(statement, duration=duration)
-        self.duration += statement.duration
+    def _keep(self, sent: Sent) -> None:
+        self.duration += sent.duration
         if len(self.kept) < self._max_kept:
-            self.kept.append(statement)
+            self.kept.append(sent)

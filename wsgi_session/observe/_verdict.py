@@ -117,6 +117,11 @@ def plain_outcome(state: State, rule: CommitRule, method: str, status: int | Non
         return _remembered.__wrapped__(state, rule, method, status)
 
 
+def plain_kind(state: State) -> OutcomeKind:
+    """Say what kind of outcome `plain_outcome` returns."""
+    return OutcomeKind.ROLLED_BACK if state is State.ROLLED_BACK else OutcomeKind.NOT_COMMITTED
+
+
 def repeated(conflicts: tuple[str, ...]) -> tuple[str, ...]:
     """Say that a request was repeated, and for what, by the codes of *conflicts*."""
     if not conflicts:
