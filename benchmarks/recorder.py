@@ -6,8 +6,8 @@ Listeners stay, so each level has processes of its own, in several layouts (`ben
 same time and are asked in turn, round after round: a machine that becomes slower does so for all. A figure is the
 difference to the process of the same layout without a recorder, in the same round; of all those, the median.
 
-Beside them stands a floor: the two listeners to statements of SQLAlchemy with which everybody begins, which do nothing
-but take the time.
+Two stand beside them. *listeners* are the two to statements with which everybody begins, which do nothing but take the
+time. *floor* is the least that a recorder can do.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, ForeignKey, create_engine, event, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from wsgi_session import SessionMiddleware
@@ -34,9 +35,7 @@ from wsgi_session.observe import Recorder
 from .environments import ROOT
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
-
-    from sqlalchemy.orm import Session
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 SELECTS = 30
 """How many statements a page sends that sends many."""
@@ -74,9 +73,61 @@ def _listen_only() -> None:
     event.listen(Engine, "after_cursor_execute", end)
 
 
+class Floor(Recorder):
+    """The least that a recorder of statements has to do: what it has to hear of, and nothing of what it says.
+
+    The moments of each request, of each connection and of each statement, and a list of them.
+    """
+
+    def __init__(self) -> None:  # not as a recorder does, which listens
+        """Begin with nothing."""
+        self.notes: deque[Any] = deque(maxlen=100)
+        self.out: dict[int, float] = {}
+
+    def watch(self, *engines: Engine) -> None:
+        """Take the time of what *engines* do."""
+        (engine,) = engines
+        connect, execute, clock = engine.pool.connect, engine.dialect.do_execute, time.perf_counter
+        event.listen(engine.pool, "checkin", lambda connection, entry: self.out.pop(id(connection)))
+        event.listen(Session, "after_begin", lambda session, transaction, connection: None)
+
+        def timed_connect() -> Any:
+            asked = clock()
+            proxied = connect()
+            self.out[id(proxied.dbapi_connection)] = clock() - asked
+            return proxied
+
+        def timed_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+            began = clock()
+            execute(cursor, statement, parameters, context)
+            self.notes.append((began, clock() - began, statement))
+
+        engine.pool.connect = timed_connect  # type: ignore[method-assign]
+        engine.dialect.do_execute = timed_execute  # type: ignore[method-assign]
+
+    def watching(self, app: WSGIApplication) -> WSGIApplication:
+        """Take the time of each request, and its status."""
+
+        def watched(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            began = time.perf_counter()
+            said = ""
+
+            def start(status: str, headers: Any, *exc_info: Any) -> Any:
+                nonlocal said
+                said = status
+                return start_response(status, headers, *exc_info)
+
+            body = app(environ, start)
+            self.notes.append((began, time.perf_counter(), environ["PATH_INFO"], said))
+            return body
+
+        return watched
+
+
 LEVELS: dict[str, Callable[[], Recorder | None]] = {
     "off": lambda: None,
     "listeners": _listen_only,
+    "floor": Floor,
     "pool": Recorder,
     "statements": lambda: Recorder(statements=True),
 }

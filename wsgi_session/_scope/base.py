@@ -78,7 +78,7 @@ class Notes(Protocol):
         """Note what is lost that was not committed, and what to write instead."""
 
     def end(self, scope: BaseScope, /) -> object:
-        """Note that the scope has ended."""
+        """Note that the scope has ended, and the hooks of its middleware have run."""
 
 
 class BaseScope(Scope):
@@ -167,15 +167,6 @@ class BaseScope(Scope):
         self.touch()
         self.hooks = (*self.hooks, hook)
 
-    def record_by(self, recording: Notes) -> None:
-        """Have *recording* note what becomes of this scope, and its end, after the hooks of the middleware.
-
-        It does not touch the scope, as a hook of its own would.
-        """
-        self.recording = recording
-        if not self.is_untouched:
-            self.hooks = (*self.hooks, recording.end)
-
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
         if not self.terms.settles and not self.is_ended:
@@ -215,8 +206,6 @@ class BaseScope(Scope):
         if self.is_untouched:
             self.bind = "unknown"
             self.hooks = self.terms.hooks
-            if self.terms.is_recorded and (notes := self.notes) is not None:
-                self.hooks = (*self.hooks, notes.end)
             self.lost = ()
             self.others = ()
             self.is_untouched = False  # last: another thread, or an interrupt, may come in between

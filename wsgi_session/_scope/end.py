@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ..scope import EndHook
-    from .base import BaseScope
+    from .base import BaseScope, Notes
 
 
 def end(scope: BaseScope, error: BaseException | None = None) -> None:
@@ -30,8 +30,8 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
     terms = scope.terms
     if scope.is_untouched is None or terms.generation != _fork.generation:
         return
+    notes = scope.notes if terms.is_recorded else None
     if scope.is_untouched:
-        notes = scope.notes if terms.is_recorded else None
         if not terms.hooks and (notes is None or (error is None and look() is scope)):
             terms.source.end(scope.session)
             scope.is_untouched = None
@@ -44,16 +44,20 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
     try:
         if error is None:
             losses.warn(scope, scope.built())
-        elif (notes := scope.notes) is not None:
+        elif notes is not None:
             notes.fail(error)
     finally:
         scope.is_untouched = None
         token = None if look() is scope else enter(scope)  # for what runs in the scope that has ended
         try:
             if scope.hooks or scope.others:
-                call_each(_steps(scope, error))
-            else:
-                _end_session(terms.source, scope.session, error)  # the same, where there is one step only
+                call_each(_steps(scope, error, notes))
+            else:  # the same, where there is one session only
+                try:
+                    _end_session(terms.source, scope.session, error)
+                finally:
+                    if notes is not None:
+                        notes.end(scope)
         finally:
             scope.hooks = scope.others = ()
             if scope.outer is not None:
@@ -71,10 +75,15 @@ def disown(scope: BaseScope) -> None:
     scope.is_untouched = None
 
 
-def _steps(scope: BaseScope, error: BaseException | None) -> Iterator[Callable[[], object]]:
+def _steps(scope: BaseScope, error: BaseException | None, notes: Notes | None) -> Iterator[Callable[[], object]]:
     for source, session in reversed([*scope.sessions()]):
         yield partial(_end_session, source, session, error)
-    for hook in scope.hooks:
+    of_middleware = len(scope.terms.hooks)
+    for hook in scope.hooks[:of_middleware]:
+        yield partial(_run, hook, scope)
+    if notes is not None:
+        yield partial(notes.end, scope)
+    for hook in scope.hooks[of_middleware:]:
         yield partial(_run, hook, scope)
 
 

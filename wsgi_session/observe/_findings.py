@@ -25,6 +25,9 @@ IDENTICAL = 3
 IDLE = 0.1
 """The seconds from which on an idle connection is worth a word, if they are half of those that it was held."""
 
+_FEW = min(PARENTS, TURNS, IDENTICAL)
+"""The statements up to which there are no findings of them."""
+
 Group: TypeAlias = "defaultdict[Hashable, list[Sent]]"
 
 
@@ -44,14 +47,19 @@ class Seen(NamedTuple):
     loss: Loss | None
 
 
-def find(seen: Seen, *, releases_reads: bool) -> tuple[Finding, ...]:
+def may_be_odd(statements: int, idle: float) -> bool:
+    """Say whether so many statements, and seconds of an idle connection, may have findings at all."""
+    return statements >= _FEW or idle > IDLE
+
+
+def find(seen: Seen, releases_reads: bool) -> tuple[Finding, ...]:
     """Return what is worth a word in what was *seen*, the worst first.
 
     Args:
         seen: Of a request.
         releases_reads: Whether its middleware has been told ``release_reads=True``.
     """
-    if len(seen.statements) < min(PARENTS, TURNS, IDENTICAL):
+    if len(seen.statements) < _FEW:
         return tuple(_of_connections(seen, releases_reads))
     groups = Groups(seen.statements)
     return (

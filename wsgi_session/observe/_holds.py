@@ -95,8 +95,8 @@ class Holds:
 
     def end(self, now: float) -> None:
         """Give up what outlives the request, such as the connection of a streamed result that nobody has closed."""
-        for hold in list(self.open):
-            self.give_back(hold, now)
+        while self.open:
+            self.give_back(self.open[0], now)
 
     def connections(self, began: float) -> tuple[Held, ...]:
         """Describe those that are over, of a request that *began* then."""

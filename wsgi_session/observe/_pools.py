@@ -12,8 +12,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from sqlalchemy import Engine, event
+from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
 from .. import _fork
 from . import _recording
@@ -23,7 +24,7 @@ from ._holds import Hold
 from ._labels import label_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
 
@@ -144,12 +145,13 @@ class PoolWatch:
 
     def _connect(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
         recording = _recording.current()
+        holds = None if recording is None else recording.holds
         waiters = self.waiters
         waiter = object()
         waiters.add(waiter)
         asked = perf_counter()
-        if recording is not None:
-            recording.holds.waiting_since = asked
+        if holds is not None:
+            holds.waiting_since = asked
         try:
             proxied = connect()
         except PoolTimeoutError:
@@ -157,8 +159,8 @@ class PoolWatch:
             raise
         finally:
             waiters.discard(waiter)
-            if recording is not None:
-                recording.holds.waiting_since = None
+            if holds is not None:
+                holds.waiting_since = None
         try:
             connection = proxied.dbapi_connection
             if id(connection) not in self.out:
@@ -212,9 +214,10 @@ class PoolWatch:
 
     def _on_invalidate(self, connection: Any, _entry: object, _error: object) -> None:
         hold = self.out.get(id(connection))
-        if hold is not None and hold.is_used and hold.request is not None:
-            hold.request.lose_connection(hold)
+        request = None if hold is None or not hold.is_used else hold.request
         self._give_back(connection)
+        if hold is not None and request is not None:
+            request.lose_connection(hold)
 
     def _on_detach(self, connection: Any, _entry: object) -> None:
         self._give_back(connection)
@@ -263,13 +266,14 @@ def _begin(engine: Engine) -> PoolWatch:
 def _depth() -> int:
     """Say how many functions from `Callers.line` outwards, if `PoolWatch._note` calls that, are not the application's.
 
-    Nearly always an engine has been asked for a connection, and that has asked the pool.
+    Nearly always a session has asked its engine for a connection, and that has asked the pool.
     """
     try:
-        frame = sys._getframe(_FRAMES_OF_ENGINE)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        if sys._getframe(_FRAMES_OF_SESSION).f_code is _SESSION_CONNECTS:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            return _FRAMES_OF_SESSION + 1
     except ValueError:  # there are not so many
-        return 1
-    return _FRAMES_OF_ENGINE + 1 if frame.f_code is _ENGINE_CONNECT else 1
+        pass
+    return 1
 
 
 def _holder(hold: Hold, now: float) -> str:
@@ -297,10 +301,10 @@ os.register_at_fork(before=_beginning.acquire, after_in_child=_beginning.release
 
 _callers = Callers()
 
-_ENGINE_CONNECT = Engine.connect.__code__
+_SESSION_CONNECTS = Session._connection_for_bind.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
-_FRAMES_OF_ENGINE = 5
-"""So many functions lie between `_depth` and `Engine.connect`, if that has called."""
+_FRAMES_OF_SESSION = 9
+"""So many functions lie between `_depth` and that one, if it has called."""
 
 _MAX_HOLDERS = 20
 """Of those who had the connections when there was none left, so many are kept, the longest first."""

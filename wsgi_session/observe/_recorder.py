@@ -175,7 +175,7 @@ class Recorder:
         self._finished = self._found = 0
         self._live: dict[int, Recording] = {}
         self._numbers = count(1)
-        self._outcomes = dict.fromkeys(OutcomeKind, 0)
+        self._outcomes = dict.fromkeys((kind.value for kind in OutcomeKind), 0)
         self._on_begin = on_begin
         self._on_finish = on_finish
         self._record_if = record_if
@@ -218,8 +218,8 @@ class Recorder:
 
     def gauges(self) -> Gauges:
         """Return how much is going on: in this recorder's requests, and in every pool that is watched."""
-        outcomes = {kind.value: count for kind, count in self._outcomes.copy().items()}
-        return Gauges(len(self._live), self._finished, self._found, outcomes, self._retries, all_gauges())
+        counts = (len(self._live), self._finished, self._found, self._outcomes.copy(), self._retries)
+        return Gauges(*counts, all_gauges())
 
     def watching(self, app: WSGIApplication) -> WSGIApplication:
         """Return an application that calls *app*, and has what it does recorded; for the `SessionMiddleware`."""
@@ -248,8 +248,8 @@ class Recorder:
             scope = look()
             assert scope is not None
             recording = Recording(scope, self._manner, next(self._numbers), asked)
-            scope.record_by(recording)
-            self._live[id(recording)] = recording
+            scope.recording = recording
+            self._live[recording.number] = recording
         except Exception:
             log_once(self._begin)
             return None
@@ -261,7 +261,7 @@ class Recorder:
 
     def _keep(self, recording: Recording) -> None:
         """Keep what is over, and tell of it; its record is made as soon as somebody wants it."""
-        self._live.pop(id(recording), None)
+        self._live.pop(recording.number, None)
         self._records.append(recording)
         self._finished += 1
         self._outcomes[recording.kind] += 1
@@ -272,9 +272,10 @@ class Recorder:
         level = INFO if recording.findings else DEBUG
         if requests_log.isEnabledFor(level):
             requests_log.log(level, "%s", recording.record())
-        for hook in (recording.asked, self._on_finish):
-            if hook is not None:
-                _told(hook, recording.record())
+        if recording.asked is not None:
+            _told(recording.asked, recording.record())
+        if self._on_finish is not None:
+            _told(self._on_finish, recording.record())
 
 
 def _told(hook: Callable[[A], R], what: A) -> R | None:

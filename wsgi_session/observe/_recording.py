@@ -17,11 +17,11 @@ from .._session.codes import code_of
 from .._sql.excerpt import excerpt
 from ..scope import State
 from ._fault import contained, log_once
-from ._findings import Seen, find
+from ._findings import Seen, find, may_be_odd
 from ._holds import Holds
 from ._labels import label_of
 from ._record import Loss, RequestRecord
-from ._transcript import Sent, Transcript
+from ._transcript import Ending, Transcript
 from ._verdict import Failure, Verdict, plain_kind, plain_outcome, repeated
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .._scope.base import BaseScope
     from ._callers import Callers
     from ._holds import Hold
-    from ._record import Finding, Outcome, OutcomeKind
+    from ._record import Finding, Outcome
     from ._recorder import RecordHook
 
 
@@ -102,20 +102,25 @@ class Recording:
             number: Which of the requests of its recorder it is of, from 1.
             asked: Who is to be told.
         """
-        environ = scope.environ or {}
-        self._conflicts: tuple[str, ...] = environ.get("wsgi_session.conflicts", ())
+        environ: Any = scope.environ
+        self._conflicts: tuple[str, ...] = ()
+        self.attempt = 0
+        if "retry.attempt" in environ:
+            self._conflicts = environ.get("wsgi_session.conflicts", ())
+            self.attempt = environ["retry.attempt"]
         self._errors: tuple[str, ...] = ()
         self._holds: Holds | None = None
         self._manner = manner
-        self._method = _cut(environ.get("REQUEST_METHOD", "-"), _MAX_METHOD)
-        self._path = _cut(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""), _MAX_PATH)
+        self._method: str = environ.get("REQUEST_METHOD", "-")
+        self._path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        if len(self._path) > _MAX_PATH or len(self._method) > _MAX_METHOD:  # what shows that it is too long is enough
+            self._method, self._path = self._method[: _MAX_METHOD + 1], self._path[: _MAX_PATH + 1]
         self._record: RequestRecord | None = None
         self._scope = ref(scope)
         self._started = time.time()
         self._status: str | None = None
         self._transcript: Transcript | None = None
         self.asked = asked
-        self.attempt: int = environ.get("retry.attempt", 0)
         self.callers = manner.callers
         self.is_open = True
         self.number = number
@@ -159,11 +164,11 @@ class Recording:
         return scope.outcome
 
     @property
-    def kind(self) -> OutcomeKind:
-        """What has become of the request's changes, when it is over."""
+    def kind(self) -> str:
+        """What has become of the request's changes, as a value of `OutcomeKind`, when it is over."""
         if self.verdict is None:
             return plain_kind(self._state)
-        return self.outcome().kind
+        return self.outcome().kind.value
 
     def told(self) -> Verdict:
         """Return what has been told of the outcome, to be told more."""
@@ -232,9 +237,14 @@ class Recording:
     def lose_connection(self, hold: Hold) -> None:
         """Note that a connection is thrown away in the middle of a transaction, which ends it as a ROLLBACK does."""
         if (transcript := self.transcript) is not None:
-            line = self.callers.line()
-            ending = (perf_counter(), 0.0, hold.engine, "rollback", "ROLLBACK", None, line)
-            transcript.end(Sent(*ending, None, None, is_many=False, values=None, error=None, held_since=None), hold)
+            transcript.end(Ending("rollback", perf_counter(), 0.0, hold.engine, self.line_of_ending()), hold)
+
+    def line_of_ending(self) -> str | None:
+        """Return the line of the application that ends a transaction; None for what a rule and the end do."""
+        scope = self._scope()
+        if scope is None or scope.is_untouched is None or scope.outcome is State.SETTLING:
+            return None
+        return self.callers.line()
 
     def end(self, scope: BaseScope) -> None:
         """Note that *scope* has ended, and with it the request."""
@@ -247,10 +257,11 @@ class Recording:
             self._is_dropped = scope.is_dropped
             self._rule = terms.commit
             self._state = scope.outcome
-            if self._holds is not None:
-                self._holds.end(now)
-            is_calm = self._transcript is None and self._holds is None and self.verdict is None
-            self.findings = () if is_calm else find(self._seen(), releases_reads=terms.release_reads)
+            if self._holds is None and self._transcript is None and self.verdict is None:
+                self.findings = ()
+            else:
+                self.holds.end(now)
+                self.findings = find(self._seen(), terms.release_reads) if self._is_odd() else ()
             self._manner.keep(self)
         except Exception:
             log_once(self.end)
@@ -302,6 +313,13 @@ class Recording:
             findings=self.findings,
             **sent,
         )
+
+    def _is_odd(self) -> bool:
+        """Say whether there may be findings."""
+        transcript, verdict = self._transcript, self.verdict
+        if self._is_dropped or self.holds.ran_dry is not None or (verdict is not None and verdict.loss is not None):
+            return True
+        return transcript is not None and may_be_odd(transcript.count, self.holds.duration - transcript.duration)
 
     def _seen(self) -> Seen:
         holds, transcript = self.holds, self._transcript
@@ -356,11 +374,6 @@ def error_name(error: BaseException) -> str:
     code = code_of(cause)
     known = f" {code}" if code else ""
     return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
-
-
-def _cut(text: str, limit: int) -> str:
-    """Return what is needed of a *text* to say that its first *limit* characters are not all."""
-    return text if len(text) <= limit else text[: limit + 1]
 
 
 def _code(status: str | None) -> int | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import Connection
 from sqlalchemy.engine.interfaces import ExecuteStyle
@@ -26,7 +26,7 @@ from ._labels import label_of
 from ._loads import load_of
 from ._pools import watch_of
 from ._shapes import HARMLESS, shape_of
-from ._transcript import Sent
+from ._transcript import Ending, Sent
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from ._holds import Hold
     from ._recording import Recording
 
+    Mark: TypeAlias = tuple[Recording | None, Hold | None]
+
 _BEGAN = "_wsgi_session_began"
 """The attribute of an execution context that has failed, which says when the statement was sent."""
 
 _HEARD = "_wsgi_session_heard"
 """The attribute of a dialect that is heard."""
 
-_HOLD = "_wsgi_session_hold"
-"""The attribute of a `Connection` that is its hold."""
-
-_RECORDING = "_wsgi_session_recording"
-"""The attribute of a `Connection` that is the recording of the session that has begun on it last."""
+_MARK = "_wsgi_session_mark"
+"""The attribute of a `Connection` that is the recording of the session that has begun on it last, and its hold."""
 
 _EXECUTE = Connection.execute.__code__
+_UNMARKED: Mark = (None, None)
 _STYLES_OF_MANY = (ExecuteStyle.EXECUTEMANY, ExecuteStyle.INSERTMANYVALUES)
 
 _FRAMES_OF_SENDING = 4
@@ -57,9 +57,13 @@ _FRAMES_OF_SENDING = 4
 _FRAMES_OF_EXECUTE = 7
 """The same with `Connection.execute`, where the statement has come through that."""
 
-_OF_ENDINGS = (Connection._commit_impl.__code__, Connection._rollback_impl.__code__)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-_MAX_FRAMES_OF_ENDINGS = 8
-"""Among so many of the innermost functions is the one of a `Connection` that ends its transaction."""
+_COMMIT = Connection._commit_impl.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+_ROLLBACK = Connection._rollback_impl.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+_FRAMES_OF_ENDING = 4
+"""So many functions run from `_connection_that_ends` outwards that belong to this module."""
+
+_MAX_FRAMES_OF_ENDING = 5
+"""Among so many beyond them is the one of a `Connection` that ends its transaction."""
 
 
 def hear(dialect: Any) -> None:
@@ -72,15 +76,15 @@ def hear(dialect: Any) -> None:
 def take_over(connection: Connection, recording: Recording) -> None:
     """Note that *connection* is a session's whose request is recorded by *recording*."""
     hold = watch_of(connection.engine).hold_of(connection)
-    setattr(connection, _HOLD, hold)
-    setattr(connection, _RECORDING, recording)
-    recording.take(hold)
+    setattr(connection, _MARK, (recording, hold))
+    if hold.request is not recording:
+        recording.take(hold)
 
 
 def recording_of(connection: Connection | None) -> Recording | None:
     """Return the recording of the request that *connection* belongs to."""
-    recording: Recording | None = getattr(connection, _RECORDING, None)
-    return recording if recording is not None and recording.is_open else _recording.current()
+    mark: Mark = getattr(connection, _MARK, _UNMARKED)
+    return mark[0] if mark[0] is not None and mark[0].is_open else _recording.current()
 
 
 class Sending:
@@ -208,10 +212,10 @@ def _note(began: float, cursor: Any, statement: str, parameters: Any, context: A
     ended = perf_counter()
     try:
         connection = context.root_connection
-        hold: Hold | None = getattr(connection, _HOLD, None)
+        mark: Mark = getattr(connection, _MARK, _UNMARKED)
+        recording, hold = mark
         if (hold is None or hold.is_over) and (hold := _hold_of(connection)) is None:
             return
-        recording: Recording | None = getattr(connection, _RECORDING, None)
         if recording is None or not recording.is_open:
             recording = _recording.current()
         if recording is None or (transcript := recording.transcript) is None:
@@ -247,14 +251,15 @@ def _hold_of(connection: Connection) -> Hold | None:
     Returns:
         The hold; None for a connection that has none, and that of a dialect which gets ready for its first one.
     """
-    known: Hold | None = getattr(connection, _HOLD, None)
+    mark: Mark = getattr(connection, _MARK, _UNMARKED)
+    recording, known = mark
     if known is not None and not known.is_over:
         return known
     if connection.closed or connection.invalidated or isinstance(connection.connection, _AdhocProxiedConnection):
         return known
     watch = watch_of(connection.engine)
     hold = (watch.hold_of(connection) if known is None else watch.known_hold_of(connection)) or known
-    setattr(connection, _HOLD, hold)
+    setattr(connection, _MARK, (recording, hold))
     return hold
 
 
@@ -303,10 +308,7 @@ def _note_end(connection: Connection, began: float, duration: float, kind: str) 
         return
     hold = _hold_of(connection)
     engine = label_of(connection.engine) if hold is None else hold.engine
-    since = None if hold is None or hold.is_over else hold.since
-    line = recording.callers.line()
-    sent = Sent(began, duration, engine, kind, kind.upper(), None, line, None, None, False, None, None, since)
-    transcript.end(sent, hold)
+    transcript.end(Ending(kind, began, duration, engine, recording.line_of_ending()), hold)
 
 
 def _connection_that_ends() -> Connection | None:
@@ -314,11 +316,11 @@ def _connection_that_ends() -> Connection | None:
 
     What the dialect is given is not the `Connection`, and the pool calls it, too.
     """
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    for _ in range(_MAX_FRAMES_OF_ENDINGS):
+    frame: FrameType | None = sys._getframe(_FRAMES_OF_ENDING)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    for _ in range(_MAX_FRAMES_OF_ENDING):
         if frame is None:
             return None
-        if frame.f_code in _OF_ENDINGS:
+        if frame.f_code is _COMMIT or frame.f_code is _ROLLBACK:  # two that are not the same take long to compare
             connection: Connection = frame.f_locals["self"]
             return connection
         frame = frame.f_back

@@ -51,6 +51,18 @@ class Sent(NamedTuple):
         )
 
 
+class Ending(NamedTuple):
+    """A COMMIT or ROLLBACK."""
+
+    kind: str
+    """``"commit"`` or ``"rollback"``."""
+
+    began: float
+    duration: float
+    engine: str
+    line: str | None
+
+
 class Transcript:
     """What one request has sent to its databases.  Lives as long as its recording."""
 
@@ -101,20 +113,24 @@ class Transcript:
         """Note that a statement on the connection of *hold* waits for a commit."""
         self._writes.setdefault(id(hold), sent)
 
-    def end(self, sent: Sent, hold: Hold | None) -> None:
+    def end(self, ending: Ending, hold: Hold | None) -> None:
         """Note a COMMIT on the connection of *hold*, or a ROLLBACK, which is also how a read ends."""
-        if hold is not None:
-            hold.is_used = False
+        kind, sql = ending.kind, ending.kind.upper()
         write = self._writes.pop(id(hold), None)
-        if sent.kind == "commit":
+        if kind == "commit":
             self.commits += 1
         elif write is None:
             self.ends += 1
-            sent = sent._replace(kind=END, sql="ROLLBACK (nothing was written)")
+            kind, sql = END, "ROLLBACK (nothing was written)"
         else:
             self.rollbacks += 1
             self.undone = write
-        self._keep(sent)
+        since = None
+        if hold is not None:
+            hold.is_used = False
+            since = None if hold.is_over else hold.since
+        began, duration, engine, line = ending.began, ending.duration, ending.engine, ending.line
+        self._keep(Sent(began, duration, engine, kind, sql, None, line, None, None, False, None, None, since))
 
     def begin_flush(self) -> None:
         """Note that a flush begins."""

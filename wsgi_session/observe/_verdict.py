@@ -117,9 +117,13 @@ def plain_outcome(state: State, rule: CommitRule, method: str, status: int | Non
         return _remembered.__wrapped__(state, rule, method, status)
 
 
-def plain_kind(state: State) -> OutcomeKind:
-    """Say what kind of outcome `plain_outcome` returns."""
-    return OutcomeKind.ROLLED_BACK if state is State.ROLLED_BACK else OutcomeKind.NOT_COMMITTED
+def plain_kind(state: State) -> str:
+    """Return the value of the kind of what `plain_outcome` returns."""
+    return _ROLLED_BACK if state is State.ROLLED_BACK else _NOT_COMMITTED
+
+
+_NOT_COMMITTED, _ROLLED_BACK = OutcomeKind.NOT_COMMITTED.value, OutcomeKind.ROLLED_BACK.value
+"""To look one up has the price of a call."""
 
 
 def repeated(conflicts: tuple[str, ...]) -> tuple[str, ...]:
