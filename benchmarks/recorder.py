@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import subprocess
 import sys
@@ -207,9 +206,7 @@ class Process:
         command = [sys.executable, "-m", "benchmarks.layout", str(layout), "benchmarks.recorder", level]
         environment = os.environ | {"PYTHONHASHSEED": "0"}
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = stack.enter_context(
-            subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes)
-        )
+        self._process = stack.enter_context(subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes))
 
     def ask(self, view: str) -> float:
         """Return how long a request takes."""
@@ -241,15 +238,15 @@ def report(found: dict[str, dict[str, list[float]]]) -> str:
     for level in [level for level in LEVELS if level != "off"]:
         cells = []
         for view, each in found[level].items():
-            added = median(one - without for one, without in zip(each, plain[view], strict=True))
+            more = median(one - without for one, without in zip(each, plain[view], strict=True))
             ratio = median(one / without for one, without in zip(each, plain[view], strict=True))
-            cells.append(f"{added:+.2f} (x{ratio:.2f})")
+            cells.append(f"{more:+.2f} (x{ratio:.2f})")
         lines.append(f"{level:26}" + "".join(f"{cell:>22}" for cell in cells))
     for level in [level for level in LEVELS if level != "off"]:
-        each = {view: [a - b for a, b in zip(found[level][view], plain[view], strict=True)] for view in VIEWS}
-        checkout = median(a - b for a, b in zip(each["checkout"], each["untouched"], strict=True))
-        of_text = median(a - b for a, b in zip(each["text"], each["checkout"], strict=True)) / SELECTS
-        of_orm = median(a - b for a, b in zip(each["ORM"], each["checkout"], strict=True)) / SELECTS
+        added = {view: [a - b for a, b in zip(found[level][view], plain[view], strict=True)] for view in VIEWS}
+        checkout = median(a - b for a, b in zip(added["checkout"], added["untouched"], strict=True))
+        of_text = median(a - b for a, b in zip(added["text"], added["checkout"], strict=True)) / SELECTS
+        of_orm = median(a - b for a, b in zip(added["ORM"], added["checkout"], strict=True)) / SELECTS
         lines.append(f"{level}: a checkout {checkout:.2f}, a text {of_text:.2f}, an ORM SELECT {of_orm:.2f}")
     return "\n".join(lines)
 

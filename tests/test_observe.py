@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import signal
@@ -36,7 +37,7 @@ from wsgi_session import (
     on_success,
     session_scope,
 )
-from wsgi_session.observe import FindingKind, PoolGauges, Recorder, RequestRecord, _shapes
+from wsgi_session.observe import FindingKind, PoolGauges, Recorder, RequestRecord, _fault, _shapes
 from wsgi_session.observe._labels import label_of
 
 KEY = "sqlalchemy.session"
@@ -542,6 +543,103 @@ def test_a_fault_is_logged_once_and_harms_no_request(engine: Engine, recorder: R
 
     assert sent == ["ada", "ada"]
     assert caplog.text.count("The recorder has failed in _note()") == 1
+
+
+FAULTS = {
+    "Recorder._begin": "_recorder.Recording",
+    "Recording.end": "_recording.Recording._is_odd",
+    "PoolWatch._connect": "_pools.Hold",
+    "PoolWatch._on_checkin": "_pools.PoolWatch._give_back",
+    "_on_begin": "_listeners._recording.of_session",
+    "_on_execute": "_sending.hear",
+    "_note": "_sending.shape_of",
+}
+"""What raises, by where that is seen."""
+
+
+@pytest.mark.parametrize("place", FAULTS)
+def test_a_fault_anywhere_in_the_recorder_harms_no_request(
+    place: str, new_engine: Any, recorder: Recorder, monkeypatch: Any, caplog: Any
+) -> None:
+    """Wherever the recorder fails, the request goes on, and the log names the place."""
+
+    def fail(*_args: object, **_kwargs: object) -> Any:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(_fault, "_faulty", set())
+    monkeypatch.setattr(f"wsgi_session.observe.{FAULTS[place]}", fail)
+    sent = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        sent.append(environ[KEY].scalar(text("SELECT 1")))
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, sessionmaker(new_engine()), recorder=recorder))
+
+    assert sent == [1]
+    assert f"The recorder has failed in {place}()" in caplog.text
+
+
+def test_every_way_to_send_is_recorded(engine: Engine, recorder: Recorder) -> None:
+    """Statements for many rows and those without parameters are recorded, also when they fail."""
+    rows = [{"id": 1, "text": "ada"}, {"id": 2, "text": "bob"}]
+
+    def work(session: SQLAlchemySession) -> None:
+        insert = text("INSERT INTO word (id, text) VALUES (:id, :text)")
+        plain = session.connection().execution_options(no_parameters=True)
+        session.execute(insert, rows)
+        plain.exec_driver_sql("SELECT 1")
+        with pytest.raises(IntegrityError):
+            session.execute(insert, rows)
+        with pytest.raises(OperationalError):
+            plain.exec_driver_sql("SELEC 1")
+
+    record = record_of(work, engine, recorder)
+
+    sent = record.statements[:4]
+    assert [(one.kind, one.is_many, one.error is None) for one in sent] == [
+        ("insert", True, True),
+        ("select", False, True),
+        ("insert", True, False),
+        ("selec", False, False),
+    ]
+    assert all(one.duration > 0 for one in sent)
+
+
+def test_a_thread_of_the_applications_own_has_lines(engine: Engine, recorder: Recorder) -> None:
+    """A thread in which next to nothing else runs may send on a request's connection, and take one."""
+    done = threading.Event()
+
+    def work(session: SQLAlchemySession) -> None:
+        connection = session.connection()
+
+        def alone() -> None:
+            with suppress(Exception):
+                connection.exec_driver_sql("SELECT 1")
+                connection.rollback()
+            with suppress(PoolTimeoutError):
+                engine.pool.connect()
+            done.set()
+
+        _thread.start_new_thread(alone, ())
+        assert done.wait(5)
+
+    record = record_of(work, engine, recorder)
+
+    assert str(record.statements[0].line).startswith("tests/test_observe.py:")
+
+
+def test_a_connection_that_has_left_its_pool_is_still_its_requests(engine: Engine, recorder: Recorder) -> None:
+    """What is sent on a connection after it was detached is recorded, and nobody holds anything."""
+
+    def work(session: SQLAlchemySession) -> None:
+        session.connection().detach()
+        session.execute(SELECT)
+
+    record = record_of(work, engine, recorder)
+
+    assert [(one.kind, one.held_at) for one in record.statements] == [("select", None), ("end", None)]
 
 
 def test_only_some_requests_are_recorded(engine: Engine) -> None:

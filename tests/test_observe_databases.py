@@ -135,6 +135,24 @@ def test_an_error_of_the_driver_itself_has_no_code(engine: Engine, recorder: Rec
     assert "nan" not in repr(recorder.records)
 
 
+@needs_mariadb
+@pytest.mark.parametrize("driver", ["mariadb+pymysql"])
+@pytest.mark.parametrize("ends", ["commit", "rollback"])
+def test_a_transaction_in_two_phases_ends_once(ends: str, engine: Engine, recorder: Recorder) -> None:
+    """The end of one in two phases is recorded as one, beside the statements that it takes."""
+
+    def work(session: Any) -> None:
+        add_words(session, "kept")
+        session.flush()
+        getattr(session, ends)()
+
+    app = SessionMiddleware(app_of(work), sessionmaker(engine, twophase=True), recorder=recorder)
+    request(app)
+    (record,) = recorder.records
+
+    assert (record.commits, record.rollbacks) == ((1, 0) if ends == "commit" else (0, 1))
+
+
 @on_every_database
 def test_savepoints_are_not_the_end(engine: Engine, recorder: Recorder) -> None:
     """A savepoint that is rolled back is no ROLLBACK, and what was written before it is committed."""

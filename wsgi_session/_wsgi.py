@@ -60,7 +60,9 @@ def _length(declared: str) -> int | None:
 
 def method_and_path(environ: WSGIEnvironment) -> str:
     """Name a request for a reader of the log."""
-    return escaped(f"{environ.get('REQUEST_METHOD', '-')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}")
+    return escaped(
+        f"{environ.get('REQUEST_METHOD', '-')} {environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    )
 
 
 def escaped(text: str) -> str:

@@ -106,8 +106,7 @@ class SessionMiddleware(Generic[S]):
         adopted = adopt(self.registry)
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
-        is_plain = source.forms is not None and recorder is None
-        self._ended: Any = source.forms.ended if is_plain else None  # None, too, if there are hooks
+        self._ended: Any = None if source.forms is None or recorder is not None else source.forms.ended
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
         self._holds = commit is not never and commit is not until_close
         self._terms = Terms(
@@ -212,7 +211,7 @@ class SessionMiddleware(Generic[S]):
             TypeError: If *hook* is not callable, or a generator or ``async`` function.
         """
         self._terms = replace(self._terms, hooks=(*self._terms.hooks, checked_hook(hook)))
-        self._ended = None
+        self._ended = None  # as where requests are recorded: `end` has more to do
         return hook
 
     def close(self) -> None:

@@ -41,6 +41,19 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
                 scope.outer = nearest_open(scope.outer)
             return
         scope.touch()
+    _end_touched(scope, error, notes)
+
+
+def disown(scope: BaseScope) -> None:
+    """End *scope* in a child process, without a word to the database: the connections are the parent's."""
+    scope.touch()
+    for source, session in scope.sessions():
+        _fork.kept.append(session)
+        source.end(session)
+    scope.is_untouched = None
+
+
+def _end_touched(scope: BaseScope, error: BaseException | None, notes: Notes | None) -> None:
     try:
         if error is None:
             losses.warn(scope, scope.built())
@@ -54,7 +67,7 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
                 call_each(_steps(scope, error, notes))
             else:  # the same, where there is one session only
                 try:
-                    _end_session(terms.source, scope.session, error)
+                    _end_session(scope.terms.source, scope.session, error)
                 finally:
                     if notes is not None:
                         notes.end(scope)
@@ -64,15 +77,6 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
                 scope.outer = nearest_open(scope.outer)
             if token is not None:
                 leave(token)
-
-
-def disown(scope: BaseScope) -> None:
-    """End *scope* in a child process, without a word to the database: the connections are the parent's."""
-    scope.touch()
-    for source, session in scope.sessions():
-        _fork.kept.append(session)
-        source.end(session)
-    scope.is_untouched = None
 
 
 def _steps(scope: BaseScope, error: BaseException | None, notes: Notes | None) -> Iterator[Callable[[], object]]:

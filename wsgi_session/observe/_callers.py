@@ -47,8 +47,8 @@ class Callers:
     def line(self, depth: int = 1) -> str | None:
         """Return the innermost line of the application, such as ``"shop/views.py:29"``; None if none is running.
 
-        Of a template it is the template's own line. Each frame that is looked at has to be made for it, which is most of
-        what this costs.
+        Of a template it is the template's own line. Each frame that is looked at has to be made for it, which is
+        most of what this costs.
 
         Args:
             depth: How many functions, this one included, are known not to be the application's.

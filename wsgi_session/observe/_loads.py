@@ -19,7 +19,7 @@ def load_of(context: Any) -> Load | None:
         context: The execution context of a statement.
     """
     statement = context.invoked_statement
-    options = getattr(statement, "_compile_options", None)
+    options: Any = getattr(statement, "_compile_options", None)
     path = getattr(options, "_current_path", None)  # None for a SELECT of Core
     if path is None or not statement.is_select:
         return None

@@ -269,11 +269,10 @@ def _depth() -> int:
     Nearly always a session has asked its engine for a connection, and that has asked the pool.
     """
     try:
-        if sys._getframe(_FRAMES_OF_SESSION).f_code is _SESSION_CONNECTS:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-            return _FRAMES_OF_SESSION + 1
+        frame = sys._getframe(_FRAMES_OF_SESSION)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     except ValueError:  # there are not so many
-        pass
-    return 1
+        return 1
+    return _FRAMES_OF_SESSION + 1 if frame.f_code is _SESSION_CONNECTS else 1
 
 
 def _holder(hold: Hold, now: float) -> str:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ._callers import Callers
     from ._holds import Hold
     from ._record import Finding, Outcome
-    from ._recorder import RecordHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +86,15 @@ class Recording:
         "verdict",
     )
 
-    asked: RecordHook | None
+    asked: Callable[[RequestRecord], object] | None
     """Who has asked to be told of this request when it began."""
 
     findings: tuple[Finding, ...]
     """There, as all that is noted by `end`, when the request is over."""
 
-    def __init__(self, scope: BaseScope, manner: Manner, number: int, asked: RecordHook | None) -> None:
+    def __init__(
+        self, scope: BaseScope, manner: Manner, number: int, asked: Callable[[RequestRecord], object] | None
+    ) -> None:
         """Begin with nothing.
 
         Args:

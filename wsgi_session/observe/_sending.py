@@ -22,15 +22,12 @@ from sqlalchemy.pool.base import _AdhocProxiedConnection  # pyright: ignore[repo
 from .._session import engines
 from . import _recording
 from ._fault import contained, log_once
-from ._labels import label_of
 from ._loads import load_of
 from ._pools import watch_of
 from ._shapes import HARMLESS, shape_of
 from ._transcript import Ending, Sent
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from sqlalchemy.pool import PoolProxiedConnection
 
     from ._holds import Hold
@@ -52,7 +49,7 @@ _UNMARKED: Mark = (None, None)
 _STYLES_OF_MANY = (ExecuteStyle.EXECUTEMANY, ExecuteStyle.INSERTMANYVALUES)
 
 _FRAMES_OF_SENDING = 4
-"""So many functions run from `_note` outwards that belong to this module, and to SQLAlchemy where that sends something."""
+"""So many functions run from `_note` outwards that belong to this module, and to SQLAlchemy where that sends."""
 
 _FRAMES_OF_EXECUTE = 7
 """The same with `Connection.execute`, where the statement has come through that."""
@@ -178,18 +175,17 @@ def note_error(
     recording: Recording, connection: Connection, statement: str, parameters: Any, context: Any, error: str
 ) -> None:
     """Note a statement that has failed with an *error*, by the name of that."""
-    if (transcript := recording.transcript) is None:
+    transcript, hold = recording.transcript, _hold_of(connection)
+    if transcript is None or hold is None:
         return
     now = perf_counter()
     began: float = getattr(context, _BEGAN, now)
     shape = shape_of(statement, connection.dialect.name)
-    hold = _hold_of(connection)
-    if hold is not None:
-        hold.is_used = True
+    hold.is_used = True
     sent = Sent(
         began,
         now - began,
-        label_of(connection.engine) if hold is None else hold.engine,
+        hold.engine,
         shape.kind,
         shape.sql,
         None,
@@ -199,7 +195,7 @@ def note_error(
         context is not None and context.execute_style in _STYLES_OF_MANY,
         _hash_of(statement, parameters),
         error,
-        None if hold is None or hold.is_over else hold.since,
+        None if hold.is_over else hold.since,
     )
     transcript.add(sent)
 
@@ -304,11 +300,10 @@ def _note_twophase(connection: Connection, kind: str) -> None:
 
 def _note_end(connection: Connection, began: float, duration: float, kind: str) -> None:
     recording = recording_of(connection)
-    if recording is None or (transcript := recording.transcript) is None:
-        return
+    transcript = None if recording is None else recording.transcript
     hold = _hold_of(connection)
-    engine = label_of(connection.engine) if hold is None else hold.engine
-    transcript.end(Ending(kind, began, duration, engine, recording.line_of_ending()), hold)
+    if recording is not None and transcript is not None and hold is not None:
+        transcript.end(Ending(kind, began, duration, hold.engine, recording.line_of_ending()), hold)
 
 
 def _connection_that_ends() -> Connection | None:
@@ -316,13 +311,10 @@ def _connection_that_ends() -> Connection | None:
 
     What the dialect is given is not the `Connection`, and the pool calls it, too.
     """
-    frame: FrameType | None = sys._getframe(_FRAMES_OF_ENDING)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    for _ in range(_MAX_FRAMES_OF_ENDING):
-        if frame is None:
-            return None
-        if frame.f_code is _COMMIT or frame.f_code is _ROLLBACK:  # two that are not the same take long to compare
-            connection: Connection = frame.f_locals["self"]
-            return connection
-        frame = frame.f_back
+    with suppress(ValueError):  # there may not be so many frames
+        for depth in range(_FRAMES_OF_ENDING, _FRAMES_OF_ENDING + _MAX_FRAMES_OF_ENDING):
+            frame = sys._getframe(depth)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            if frame.f_code is _COMMIT or frame.f_code is _ROLLBACK:  # two that are not the same take long to compare
+                connection: Connection = frame.f_locals["self"]
+                return connection
     return None
-

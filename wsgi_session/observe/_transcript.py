@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ._record import Statement
 from ._shapes import END
 
 if TYPE_CHECKING:
-    from ._holds import Hold
     from ._record import Load
+
+
+class Taken(Protocol):
+    """A connection that something was sent on."""
+
+    is_over: bool
+    """Whether it has gone back."""
+
+    is_used: bool
+    """Whether something was sent on it since its last COMMIT or ROLLBACK."""
+
+    since: float
+    """When it was taken."""
 
 
 class Sent(NamedTuple):
@@ -109,11 +121,11 @@ class Transcript:
         self.count += 1
         self._keep(sent)
 
-    def write(self, sent: Sent, hold: Hold | None) -> None:
+    def write(self, sent: Sent, hold: Taken) -> None:
         """Note that a statement on the connection of *hold* waits for a commit."""
         self._writes.setdefault(id(hold), sent)
 
-    def end(self, ending: Ending, hold: Hold | None) -> None:
+    def end(self, ending: Ending, hold: Taken) -> None:
         """Note a COMMIT on the connection of *hold*, or a ROLLBACK, which is also how a read ends."""
         kind, sql = ending.kind, ending.kind.upper()
         write = self._writes.pop(id(hold), None)
@@ -125,10 +137,8 @@ class Transcript:
         else:
             self.rollbacks += 1
             self.undone = write
-        since = None
-        if hold is not None:
-            hold.is_used = False
-            since = None if hold.is_over else hold.since
+        hold.is_used = False
+        since = None if hold.is_over else hold.since
         began, duration, engine, line = ending.began, ending.duration, ending.engine, ending.line
         self._keep(Sent(began, duration, engine, kind, sql, None, line, None, None, False, None, None, since))
 
