@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -10,11 +11,13 @@ from ..observe import Recorder
 from ..observe._visitors import is_from_same_origin
 from ..scope import checked_application, checked_hook
 from ._address import base_of, without_key
+from ._editor import Editor
 from ._entry import AllowedEntry, LocalEntry, Refusals
 from ._key import Key
-from ._mount import Mount
-from ._pages import POLICY, rendered
+from ._mount import PLACE_OF_APPLICATION, Mount
+from ._pages import BADGE_POLICY, FRAME_STYLE, POLICY, rendered
 from ._plain import plain
+from ._sight import Shown, Sight
 from ._views import view_of
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Inspector:
         *,
         key: str | None = None,
         allow: Callable[[WSGIEnvironment], bool] | None = None,
+        editor: str | None = None,
     ) -> None:
         """Show what *recorder* has seen to visitors that seem to be at this computer and have the key.
 
@@ -59,9 +63,12 @@ class Inspector:
             allow: Who may see it, by the environ, in place of both. Everybody else gets a 404, as if it were not
                 there.
 
+            editor: Which editor opens a line that is clicked on: ``"vscode"``, ``"pycharm"`` or another of those that
+                are known, or the link of another one, with ``{path}`` and ``{line}`` in it.
+
         Raises:
             TypeError: If an argument is of another kind, or *key* and *allow* are both given.
-            ValueError: If *key* is too short, or has another character.
+            ValueError: If *key* is too short, or has another character, or *editor* is none.
         """
         if not isinstance(recorder, Recorder):
             raise TypeError(f"Inspector takes a wsgi_session.observe.Recorder, not {recorder!r}.")
@@ -74,6 +81,7 @@ class Inspector:
             if allow is None
             else AllowedEntry(checked_hook(allow, "allow, a function of the environ such as is_local,"))
         )
+        self._editor = Editor(editor)
         self._recorder = recorder
         self._refusals = Refusals()
 
@@ -87,7 +95,9 @@ class Inspector:
         start_response(answer.status, [*answer.headers, length])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
-    def mounted(self, application: WSGIApplication, *, path: str = "/-/inspector") -> WSGIApplication:
+    def mounted(
+        self, application: WSGIApplication, *, path: str = "/-/inspector", header: bool = False, badge: bool = False
+    ) -> WSGIApplication:
         """Return *application* with this inspector in place of its pages at *path* and below.
 
         ::
@@ -98,20 +108,34 @@ class Inspector:
         Args:
             application: The whole application, its `SessionMiddleware` included.
             path: Where the inspector is, from where the application is.
+            header: Whether a response has a header ``Wsgi-Session-Request`` with the address of the page of its
+                request, for who may see the inspector.
+            badge: Whether a page of HTML shows them what its request did, and leads to it, at its end.
 
         Raises:
             TypeError: If an argument is of another kind.
             ValueError: If *path* is no path, or that of the whole site.
         """
-        return Mount(self, checked_application(application, "Inspector.mounted takes a WSGI application"), path)
+        for name, value in (("header", header), ("badge", badge)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} has to be True or False, not {value!r}.")
+        checked = checked_application(application, "Inspector.mounted takes a WSGI application")
+        shown = Shown(header, badge)
+        return Mount(self, checked, path, partial(self._sight_of, shown) if any(shown) else None)
+
+    def _sight_of(self, shown: Shown, environ: WSGIEnvironment, base: str) -> Sight | None:
+        """Return what shows a request on its response; None for who may not see it."""
+        return Sight(self._recorder, shown, base, environ) if self._entry.sees(environ) else None
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
-        cookie = self._entry.cookie_for(environ)
-        if cookie is not None:
-            return _exchanged(cookie, without_key(environ))
+        cookies = self._entry.cookies_for(environ, environ.get(PLACE_OF_APPLICATION))
+        if cookies:
+            return _exchanged(cookies, without_key(environ))
         path, query = environ.get("PATH_INFO", ""), dict(parse_qsl(environ.get("QUERY_STRING", "")))
         if path == "/clear":
             return self._clear(environ)
+        if path == "/badge.css":
+            return _shown("text/css", FRAME_STYLE)
         view = view_of(path, query, self._recorder)
         if view is None:
             return _NOT_FOUND
@@ -120,7 +144,8 @@ class Inspector:
         if query.get("format") == "json":
             return _shown("application/json", json.dumps(plain(view.values), indent=1))
         is_one_of_many = bool(environ.get("wsgi.multiprocess"))
-        return _shown("text/html", rendered(view, base_of(environ), path, is_one_of_many=is_one_of_many))
+        page = rendered(view, base_of(environ), path, editor=self._editor, is_one_of_many=is_one_of_many)
+        return _shown("text/html", page, BADGE_POLICY if view.name == "badge" else POLICY)
 
     def _clear(self, environ: WSGIEnvironment) -> Answer:
         """Forget what is over, and show the list that has nothing in it."""
@@ -132,28 +157,30 @@ class Inspector:
         return _told("303 See Other", ("Location", base_of(environ) + "/"))
 
 
-def _exchanged(cookie: str, location: str) -> Answer:
-    """Send a browser on with its cookie, so that the key is in no history and no ``Referer``."""
+def _exchanged(cookies: list[str], location: str) -> Answer:
+    """Send a browser on with its cookies, so that the key is in no history and no ``Referer``."""
     status = "303 See Other"
-    headers = [("Location", location), ("Set-Cookie", cookie), ("Referrer-Policy", "no-referrer"), *_HEADERS]
+    given = [("Set-Cookie", cookie) for cookie in cookies]
+    headers = [("Location", location), *given, ("Referrer-Policy", "no-referrer"), _POLICY, *_HEADERS]
     return Answer(status, [_PLAIN, *headers], status.encode())
 
 
-def _shown(kind: str, text: str) -> Answer:
-    return Answer("200 OK", [("Content-Type", f"{kind}; charset=utf-8"), _REFERRER, *_HEADERS], text.encode())
+def _shown(kind: str, text: str, policy: str = POLICY) -> Answer:
+    headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Security-Policy", policy), _REFERRER, *_HEADERS]
+    return Answer("200 OK", headers, text.encode())
 
 
 def _told(status: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(status, [_PLAIN, *headers, _REFERRER, *_HEADERS], status.encode())
+    return Answer(status, [_PLAIN, *headers, _POLICY, _REFERRER, *_HEADERS], status.encode())
 
 
 _HEADERS = (
     ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", POLICY),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
+_POLICY = ("Content-Security-Policy", POLICY)
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 # Not "no-referrer", under which a form of a page of its own has "Origin: null".
 _REFERRER = ("Referrer-Policy", "same-origin")

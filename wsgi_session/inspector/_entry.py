@@ -47,9 +47,21 @@ class LocalEntry:
             return None
         return _OTHER_KEY if is_anything_shown(environ) else _NO_KEY
 
-    def cookie_for(self, environ: WSGIEnvironment) -> str | None:
-        """Return the cookie that a key in the query is exchanged for; None if there is none."""
-        return self._key.cookie(environ) if self._key.is_in_query(environ) else None
+    def cookies_for(self, environ: WSGIEnvironment, place: str | None) -> list[str]:
+        """Return the cookies that a key in the query is exchanged for; none if there is none.
+
+        Args:
+            environ: Of the request.
+            place: Where the application is, if it shows requests.
+        """
+        if not self._key.is_in_query(environ):
+            return []
+        of_sight = [] if place is None else [self._key.cookie_of_sight(place, environ)]
+        return [self._key.cookie(environ), *of_sight]
+
+    def sees(self, environ: WSGIEnvironment) -> bool:
+        """Say whether who asks the application may see the inspector."""
+        return foreign_sign(environ) is None and self._key.is_in_sight(environ)
 
     def _announce(self, environ: WSGIEnvironment) -> None:
         """Log the link, once: at the first visit from this computer, because only a visit says where it leads."""
@@ -73,8 +85,17 @@ class AllowedEntry:
         self._warn_of_strangers(environ)
         return None
 
-    def cookie_for(self, _environ: WSGIEnvironment) -> None:
+    def cookies_for(self, _environ: WSGIEnvironment, _place: str | None) -> list[str]:
         """Exchange nothing: there is no key."""
+        return []
+
+    def sees(self, environ: WSGIEnvironment) -> bool:
+        """Say whether who asks the application may see the inspector; a function that fails harms no request."""
+        try:
+            return bool(self._allow(environ))
+        except Exception:
+            log.exception("'allow' of an inspector has failed.")
+            return False
 
     def _warn_of_strangers(self, environ: WSGIEnvironment) -> None:
         """Say once in the log that there are visitors from elsewhere, for that may be a mistake."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import WSGIEnvironment
 
+_INSPECTOR, _SIGHT = "inspector", "sight"
+"""What a cookie is for."""
+
 SHORTEST = 16
 """How many characters a key has at least: nobody guesses as many that were chosen at random."""
 
@@ -33,6 +36,7 @@ class Key:
         """
         self._text = secrets.token_hex(16) if given is None else _checked(given)
         self._hash = hmac.digest(self._text.encode(), b"the cookie of an inspector", "sha256").hex()
+        self._hash_of_sight = hmac.digest(self._text.encode(), b"the sight of an inspector", "sha256").hex()
 
     def is_in_query(self, environ: WSGIEnvironment) -> bool:
         """Say whether a request brings the key itself."""
@@ -42,11 +46,17 @@ class Key:
         """Say whether a request brings the cookie that the key was exchanged for."""
         return _is_among(_cookies_in(environ), self._hash)
 
+    def is_in_sight(self, environ: WSGIEnvironment) -> bool:
+        """Say whether a request to the application comes from a browser that has opened the inspector."""
+        return _is_among(_cookies_in(environ, _SIGHT), self._hash_of_sight)
+
     def cookie(self, environ: WSGIEnvironment) -> str:
         """Return the cookie that the key is exchanged for, as the value of ``Set-Cookie``; it ends with the browser."""
-        secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
-        place = f"Path={base_of(environ) or '/'}; HttpOnly; SameSite=Strict"
-        return f"{_name_of_cookie(environ)}={self._hash}; {place}{secure}"
+        return _cookie(_INSPECTOR, self._hash, base_of(environ) or "/", environ)
+
+    def cookie_of_sight(self, place: str, environ: WSGIEnvironment) -> str:
+        """Return the cookie that has the application at *place* show requests; nobody opens the inspector with it."""
+        return _cookie(_SIGHT, self._hash_of_sight, place, environ)
 
     def link(self, environ: WSGIEnvironment) -> str:
         """Return the link that has the key in it."""
@@ -80,13 +90,18 @@ def _is_among(shown: Iterable[str], secret: str) -> bool:
     return any(one.isascii() and hmac.compare_digest(one, secret) for one in shown)
 
 
-def _cookies_in(environ: WSGIEnvironment) -> list[str]:
+def _cookie(kind: str, value: str, place: str, environ: WSGIEnvironment) -> str:
+    secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
+    return f"{_name_of_cookie(environ, kind)}={value}; Path={place}; HttpOnly; SameSite=Strict{secure}"
+
+
+def _cookies_in(environ: WSGIEnvironment, kind: str = _INSPECTOR) -> list[str]:
     """Return each value of the cookie: another inspector, mounted further out, may have sent one of the same name."""
     pairs = (part.strip().partition("=") for part in environ.get("HTTP_COOKIE", "").split(";"))
-    name = _name_of_cookie(environ)
+    name = _name_of_cookie(environ, kind)
     return [value for found, _, value in pairs if found == name]
 
 
-def _name_of_cookie(environ: WSGIEnvironment) -> str:
+def _name_of_cookie(environ: WSGIEnvironment, kind: str) -> str:
     """Name the cookie after the port, because a browser sends the cookies of a host to all of its ports."""
-    return f"wsgi_session_inspector_{environ['SERVER_PORT']}"
+    return f"wsgi_session_{kind}_{environ['SERVER_PORT']}"

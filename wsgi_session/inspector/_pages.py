@@ -16,20 +16,23 @@ from ._views import ORDERS
 from ._waterfall import bar_of, lanes, strip, ticks
 
 if TYPE_CHECKING:
+    from ._editor import Editor
     from ._views import View
 
 
-def rendered(view: View, base: str, path: str, *, is_one_of_many: bool) -> str:
+def rendered(view: View, base: str, path: str, *, editor: Editor, is_one_of_many: bool) -> str:
     """Return the page of a *view*.
 
     Args:
         view: What it shows.
         base: The path that the inspector is mounted at, quoted; every link begins with it.
         path: The path of the page, below that.
+        editor: Opens lines.
         is_one_of_many: Whether there are other processes, of which it knows nothing.
     """
     template = _templates.get_template(f"{view.name}.html")
-    return template.render(view.values, page=view.name, base=base, path=path, is_one_of_many=is_one_of_many)
+    options = {"base": base, "editor": editor, "is_one_of_many": is_one_of_many, "page": view.name, "path": path}
+    return template.render(view.values, **options)
 
 
 def duration(seconds: float) -> str:
@@ -71,10 +74,15 @@ _templates = Environment(
 )
 _script = _templates.get_template("script.js").render()
 _style = _templates.get_template("style.css").render()
+_badge_style = _templates.get_template("badge.css").render()
+FRAME_STYLE = _templates.get_template("frame.css").render()
+"""The style of a badge in the pages of the application."""
+
 _filters: dict[str, Any] = _templates.filters
 _filters |= {"clock": clock, "duration": duration, "lines": lines, "percent": percent, "pieces": pieces, "tick": tick}
 _globals: dict[str, Any] = _templates.globals
 _globals |= {
+    "badge_style": _badge_style,
     "bar_of": bar_of,
     "cause": cause,
     "lanes": lanes,
@@ -97,3 +105,6 @@ POLICY = (
     f" frame-ancestors 'none'; script-src {_hash(_script)}; style-src {_hash(_style)}"
 )
 """The Content-Security-Policy of every page: its own script and style alone, known by their hashes."""
+
+BADGE_POLICY = f"default-src 'none'; base-uri 'none'; frame-ancestors 'self'; style-src {_hash(_badge_style)}"
+"""That of a badge, which is in a frame of the application's own pages."""

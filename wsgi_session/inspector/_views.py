@@ -46,6 +46,8 @@ def view_of(path: str, query: Query, recorder: Recorder) -> View | None:
     """Return what is to be seen at *path*, or None if there is nothing."""
     if path.startswith("/requests/"):
         return _request(path.removeprefix("/requests/"), query, recorder)
+    if path.startswith("/badge/"):
+        return _badge(path.removeprefix("/badge/"), recorder)
     found = _VIEWS.get(path)
     return None if found is None else found(query, recorder)
 
@@ -72,6 +74,13 @@ def _request(number: str, query: Query, recorder: Recorder) -> View | None:
     shapes = cut(groups([record]), _number(query, "shapes"), STATEMENTS)
     values = {"request": record, "statements": statements, "shapes": shapes}
     return View("request", {**values, "comparison": comparison(record, records)})
+
+
+def _badge(number: str, recorder: Recorder) -> View:
+    """Show in a few words what a request did, or that it is not over."""
+    record = next((one for one in recorder.records if str(one.number) == number), None)
+    is_live = record is None and any(str(one.number) == number for one in recorder.live())
+    return View("badge", {"request": record, "is_live": is_live})
 
 
 def _routes(_query: Query, recorder: Recorder) -> View:

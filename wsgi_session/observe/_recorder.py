@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from ._record import RequestRecord
 
+NUMBERS = "wsgi_session.numbers"
+"""The key of the environ under which recorders say what number they have given to a request, if somebody asks."""
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -250,6 +253,8 @@ class Recorder:
             recording = Recording(scope, self._manner, next(self._numbers), asked)
             scope.recording = recording
             self._live[recording.number] = recording
+            if (told := environ.get(NUMBERS)) is not None:
+                told.append((self, recording.number))
         except Exception:
             log_once(self._begin)
             return None
