@@ -1,10 +1,11 @@
-"""The reading list of ``demo.py``, with the inspector mounted at ``/-/inspector``.
+"""The reading list of ``demo.py``, with two pages that the inspector finds fault with.
 
 ::
 
     python -m examples.inspector --port 8123        # in the folder of demo.py
 
-It prints the link that the inspector is opened with: without the key in it, or the cookie for that, it is not there.
+It prints the link that the inspector at ``/-/inspector`` is opened with: without the key in it, or the cookie for that,
+it is not there.
 ``/notes`` is a page that asks once for each note, and ``/slow`` one that keeps its connection while it does something
 else: look at them, then at the inspector.
 """
@@ -24,7 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from webob import Request, Response  # type: ignore[import-untyped]
 
 import demo
-from wsgi_session import SessionMiddleware, on_unsafe_success, session_scope
+from wsgi_session import RetryMiddleware, SessionMiddleware, on_unsafe_success, session_scope
 from wsgi_session.inspector import Inspector
 from wsgi_session.observe import Recorder, is_local
 
@@ -42,14 +43,14 @@ class Note(demo.Base):
     book: Mapped[demo.Book] = relationship()
 
 
-@demo.route("GET", "/notes")
+@demo.route("GET /notes")
 def show_notes(_request: Request) -> Response:
     """Show the notes; ``note.book`` is a SELECT for each, but for ``options(joinedload(Note.book))``."""
     notes = demo.Session.scalars(select(Note).join(Note.book).order_by(Note.id)).all()
     return page("Notes", *(f"{note.book.title}: {note.text}" for note in notes))
 
 
-@demo.route("GET", "/slow")
+@demo.route("GET /slow")
 def show_slowly(_request: Request) -> Response:
     """Do something slow with the connection in hand; ``current_scope().release()`` before it would give it back."""
     count = demo.Session.scalar(select(func.count(demo.Book.id)))
@@ -60,7 +61,8 @@ def show_slowly(_request: Request) -> Response:
 def page(title: str, *lines: str) -> Response:
     """Make a page of a few lines."""
     items = "".join(f"<p>{escape(line)}</p>" for line in lines)
-    return Response(f'<h1>{title}</h1>{items}<p><a href="{PLACE}/">What has it done to the database?</a></p>')
+    link = f'<p><a href="{PLACE}/">What has it done to the database?</a></p>'
+    return Response(f'<link rel="icon" href="data:,"><h1>{title}</h1>{items}{link}')
 
 
 def make_application(engine: Engine, key: str | None = None) -> WSGIApplication:
@@ -68,8 +70,11 @@ def make_application(engine: Engine, key: str | None = None) -> WSGIApplication:
     recorder = Recorder(statements=True, server_timing=is_local)
     demo.Session.configure(bind=engine)
     create_tables(engine)
-    application = SessionMiddleware(demo.reading_list, demo.Session, commit=on_unsafe_success, recorder=recorder)
-    return Inspector(recorder, key=key).mounted(demo.FailurePages(application), path=PLACE)
+    application: WSGIApplication = SessionMiddleware(
+        demo.reading_list, demo.Session, commit=on_unsafe_success, release_reads=True, recorder=recorder
+    )
+    application = demo.FailurePages(RetryMiddleware(application, is_retryable=demo.is_conflict), recorder)
+    return Inspector(recorder, key=key).mounted(application, path=PLACE)
 
 
 def create_tables(engine: Engine) -> None:
@@ -77,7 +82,7 @@ def create_tables(engine: Engine) -> None:
     demo.create_tables(engine)
     with session_scope(demo.Session) as session:
         if session.scalar(select(func.count(Note.id))) == 0:
-            books = [demo.Book(title=f"Volume {number}", author="Anonymous") for number in range(1, 10)]
+            books = [demo.Book(title=f"Volume {number}") for number in range(1, 10)]
             session.add_all(Note(text="to be read twice", book=book) for book in books)
 
 

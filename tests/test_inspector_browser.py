@@ -342,7 +342,7 @@ def test_the_example_is_a_tour(
     with serving(example.make_application(engine)) as address, opened(browser, address, screen, complaints) as page:
         open_by_link(page, f"{example.PLACE}/", caplog)
         complaints.clear()
-        for path in ("/", "/scope", "/slow", "/notes", "/notes"):
+        for path in ("/", "/", "/slow", "/notes", "/notes"):
             page.goto(path)
         page.get_by_role("link", name="What has it done").click()
         page.screenshot(path=pictures / f"inspector-list-{screen}.png")
