@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.metadata import version as version_of
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sphinx.ext import intersphinx
@@ -15,15 +18,26 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
+ROOT = Path(__file__).parent.parent
+
 project = "wsgi_session"
 release = version = version_of("wsgi-session")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.intersphinx", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 
 nitpicky = True
 nitpick_ignore_regex = [("py:(class|obj)", r"(.*\.)?[A-Z]")]  # variables of types
 nitpick_ignore = [("py:class", "Meter"), ("py:class", "prometheus_client.metrics_core.Metric")]  # no inventory has them
 
+myst_enable_extensions = ["colon_fence", "substitution"]
 myst_heading_anchors = 3
+myst_substitutions = {"release": release}
 
 default_role = "py:obj"
 autodoc_default_options = {
@@ -55,9 +69,20 @@ copybutton_prompt_text = "$ "
 
 
 def setup(app: Sphinx) -> None:
-    """Have names found as docstrings and annotations write them, and leave out links that lead out of the site."""
+    """Have names found as docstrings and annotations write them, and sources changed into what a site needs."""
     app.connect("missing-reference", find_by_last_part)
+    app.connect("source-read", add_changes)
     app.connect("source-read", unlink_project_files)
+
+
+def add_changes(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the changes on their page: what the next release would say, and what ``CHANGES.md`` says of the others."""
+    if docname == "changes":
+        command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "next", "--date", "next"]
+        draft = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        coming = draft.replace("## next (next)", "## Not released yet")
+        released = (ROOT / "CHANGES.md").read_text().partition("<!-- towncrier release notes start -->\n")[2]
+        source[0] += f"\n{coming}\n{released}".replace("](docs/", "](")
 
 
 def unlink_project_files(_app: Sphinx, _docname: str, source: list[str]) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -101,6 +102,37 @@ FADES = """one => [
   ...["--before", "--after"].map(name => getComputedStyle(one).getPropertyValue(name)),
 ]"""
 """Says whether there is more than can be seen, and how wide the left and the right edge fade."""
+
+
+@pytest.mark.system("chromium")
+@pytest.mark.parametrize("screen", ["390-dark", "1280-light"])
+def test_the_tabs_of_the_front_page(browser: Browser, address: str, screen: str, complaints: list[str]) -> None:
+    """The front page shows the code for one framework, and for another one that is chosen by mouse or keyboard."""
+    with opened(browser, address, screen, complaints) as page:
+        page.goto("/index.html")
+        assert [page.get_by_text(f"from {one} import").is_visible() for one in ("flask", "django.conf")] == [
+            True,
+            False,
+        ]
+
+        page.locator("label", has_text="Django").click()
+        assert [page.get_by_text(f"from {one} import").is_visible() for one in ("flask", "django.conf")] == [
+            False,
+            True,
+        ]
+        assert_readable(page, within="article")
+
+        page.keyboard.press("ArrowRight")
+        assert page.get_by_text("from pyramid.config import").is_visible()
+
+
+def test_the_site_has_the_changes(site: Path) -> None:
+    """The page of changes has an item for each fragment of the next release, and the front page has the version."""
+    items = parsed(site / "changes.html").select("#not-released-yet li")
+    front = parsed(site / "index.html").article.get_text()
+
+    assert len(items) == len(list((ROOT / "changes.d").glob("*.md")))
+    assert f"Version {version_of('wsgi-session')}, " in front
 
 
 def test_every_link_leads_somewhere(site: Path) -> None:

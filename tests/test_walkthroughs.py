@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import socket
 import sys
@@ -49,6 +50,33 @@ def test_the_application_of_the_readme_answers(tmp_path: Path, monkeypatch: pyte
     app["engine"].dispose()
 
     assert (exchange.status, exchange.body) == ("200 OK", b"hello")
+
+
+ASK = """
+import webtest
+
+import app
+
+client = webtest.TestApp(getattr(app, "application", None) or app.app)
+print(client.get("/books").text)
+print(client.post("/books", {"title": "Emma"}).status_int)
+print(client.get("/books").text)
+"""
+
+
+@pytest.mark.parametrize("framework", ["Flask", "Django", "Pyramid", "Falcon", "Bottle", "No framework"])
+def test_each_tab_of_the_front_page_commits(framework: str, tmp_path: Path) -> None:
+    """Whichever tab is copied, with the module that all of them import, what it adds is there in the next request."""
+    page = (ROOT / "docs" / "index.md").read_text()
+    tabs = dict(re.findall(r"^:+\{tab-item\} (.+?)\n(.*?)^:::::$", page, re.MULTILINE | re.DOTALL))
+    files = [one for one in steps(page) if isinstance(one, File) and one.name == "db.py"]
+    files += [one for one in steps(tabs[framework]) if isinstance(one, File)]
+
+    with Reader(tmp_path, environment_of(BINARIES)) as reader:
+        for step in [*files, File("ask.py", ASK), Command("python ask.py", "...\n201\n...Emma...\n")]:
+            reader.follow(step)
+
+    assert [file.name for file in files] == ["db.py", "app.py"]
 
 
 def test_what_the_tutorial_builds_answers_a_browser(port: str, tmp_path: Path) -> None:
