@@ -47,8 +47,9 @@ class session_scope(Generic[S]):  # noqa: N801
         finally:
             session.close()
 
-    and besides, the registry means this session in the block: ``Session() is session``. In a request, too: the registry
-    has a session of its own in the block, and after it the request's again. A decorated function is called unchanged.
+    In the block, the registry means this session: ``Session() is session``. This is also so in a request: the registry
+    means the block's session in the block, and the request's session after it. A decorated function is called
+    unchanged.
     """
 
     def __init__(self, registry: scoped_session[S], *, commit: bool = True) -> None:

@@ -42,18 +42,19 @@ def on_commit(session: Session, callback: C | None = None) -> C | Callable[[C], 
         def tell_the_warehouse() -> None: ...
 
     The callbacks of a transaction run once, in order, when its outermost COMMIT has succeeded, whoever commits. A
-    savepoint that is rolled back drops those that were registered in it, a rollback drops all, and so does the end of
-    the session. What is registered before a transaction has begun belongs to the next one. A session that is bound to a
-    connection in a transaction of its owner's, as in tests, calls them when the session is committed.
+    savepoint that is rolled back drops the callbacks that were registered in it. A rollback drops all of them, and so
+    does the end of the session. A callback that is registered before a transaction has begun waits for the next
+    transaction. If a session is bound to a connection whose owner has begun a transaction, as in tests, the callbacks
+    run when the session is committed.
 
     After a plain ``session.commit()``, and after the commit of a rule or of a `session_scope` block, a callback may use
-    *session*, commit, and register another; what it leaves open is rolled back. After ``with session.begin():`` the
-    session has left the transaction but not the block: there a callback opens a `session_scope` for what it has to do
-    in the database.
+    *session*, commit, and register another callback. What it leaves uncommitted is rolled back. After
+    ``with session.begin():`` the session is still in the block, so open a `session_scope` in the callback if it has to
+    use the database.
 
-    One that raises keeps no other from running and undoes nothing. The first error is raised to who commits, when all
-    have run; an error after the commit of a rule is logged, for the client must not be told of a failure of something
-    that is committed.
+    If a callback raises, the others run, and nothing is undone. When all have run, the code that commits gets the first
+    error. After the commit of a rule the error is logged instead, because the client must not be told of a failure of
+    something that is committed.
 
     Args:
         session: Any `Session`, also one that this package has not made.

@@ -46,8 +46,8 @@ def on_unsafe_success(environ: WSGIEnvironment, status: int, headers: list[tuple
 def never(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
     """Commit nothing: the views commit, before they return.  This is the default.
 
-    What a view leaves uncommitted is rolled back when it has returned or when its response is complete, with a warning.
-    Nothing is held back: ``start_response`` is passed through.
+    The middleware rolls back what a view leaves uncommitted, when the view has returned or when its response is
+    complete, and logs a warning. It does not hold ``start_response`` back.
     """
     return False
 
@@ -55,8 +55,9 @@ def never(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]])
 def until_close(environ: WSGIEnvironment, status: int, headers: list[tuple[str, str]]) -> bool:
     """Commit nothing: the application commits, at any time until its response is closed.
 
-    For applications that commit while their body is sent, or in its ``close()``. Nothing is given back by itself, so a
-    response holds its connection until the client has read it: five slow clients use up a pool of five.
+    For applications that commit while their body is sent, or in its ``close()``. The middleware gives no connection
+    back before the end, so a response holds its own until the client has read it: five slow clients use up a pool of
+    five.
     """
     return False
 

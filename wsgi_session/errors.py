@@ -8,11 +8,11 @@ class WSGISessionError(Exception):
 
 
 class DeadlineExceededError(WSGISessionError, TimeoutError):
-    """A transaction was to begin in a request whose time is over."""
+    """A transaction would have begun in a request whose deadline is over."""
 
 
 class NoScopeError(WSGISessionError, RuntimeError):
-    """A session was asked for where no scope is open."""
+    """Your code asked for a session where no scope is open."""
 
 
 class ScopeEndedError(WSGISessionError, RuntimeError):
@@ -20,15 +20,15 @@ class ScopeEndedError(WSGISessionError, RuntimeError):
 
 
 class AutocommitError(WSGISessionError, RuntimeError):
-    """A transaction was to be set up where there is none: the connection is in AUTOCOMMIT."""
+    """A transaction could not be set up, because the connection is in AUTOCOMMIT and has none."""
 
 
 class ScopeStateError(WSGISessionError, RuntimeError):
-    """A scope was told something that it can no longer do, or never could."""
+    """A method of a scope was called too late, or on a scope that cannot do it."""
 
 
 class PendingChangesError(WSGISessionError, RuntimeError):
-    """`Scope.release` was refused, for it would have lost changes."""
+    """`Scope.release` was refused, because changes would have been lost."""
 
 
 class OpenTransactionError(WSGISessionError, RuntimeError):
@@ -36,7 +36,7 @@ class OpenTransactionError(WSGISessionError, RuntimeError):
 
 
 class TransactionLostError(WSGISessionError, RuntimeError):
-    """A COMMIT was refused, for the database had rolled back the transaction with an error that was handled.
+    """A COMMIT was refused, because the database had rolled back the transaction after an error that was handled.
 
     The driver's error is the ``__cause__``. Everything has been rolled back.
     """

@@ -68,16 +68,17 @@ class SessionMiddleware(Generic[S]):
                 `on_unsafe_success`: the middleware does, before the first byte. `until_close`: the application does, at
                 any time until its response is closed.
             release_reads: Whether a response that has committed nothing gives its connections back before the first
-                byte, where `Scope.release` would not be refused. For sites that stream to slow clients: the body reads
-                on in a new transaction.
-            bind: Chooses the engine of a request, ``bind(environ) -> Engine | None``, for a database of each tenant, or
-                for replicas. It is asked once, when the session is first touched; None is the `sessionmaker`'s own.
-                An engine with options (``engine.execution_options(...)``) has to be kept, not made anew. What is in
-                ``bind.engines`` is known to the recorder from the start.
-            on_begin: Sets up a transaction, ``on_begin(connection, environ)``, before its first statement, for a tenant
-                or an audit user: wherever a session of *registry* begins one in a request, again after each commit, and
-                in the body. A mapping that it returns is set for the transaction alone (PostgreSQL's ``set_config``).
-                If it raises, nothing can be sent.
+                byte, unless `Scope.release` would be refused. Use it on sites that stream to slow clients. The body
+                then reads in a new transaction.
+            bind: A function that chooses the engine of a request, ``bind(environ) -> Engine | None``, such as a
+                database for each tenant, or a replica. It is called once, when the session is first used. None means
+                the engine of the `sessionmaker`. If it returns an engine with options
+                (``engine.execution_options(...)``), keep that engine, and do not make it anew for each request. The
+                recorder knows the engines in ``bind.engines`` from the start.
+            on_begin: A function that sets up each transaction, ``on_begin(connection, environ)``, before its first
+                statement, such as for a tenant or an audit user. It is called when a session of *registry* begins a
+                transaction in a request, again after each commit, and in the body. If it returns a mapping, its
+                settings hold for this transaction (PostgreSQL's ``set_config``). If it raises, nothing can be sent.
             recorder: What records the requests, if they are to be recorded.
 
         Raises:
@@ -197,7 +198,7 @@ class SessionMiddleware(Generic[S]):
     def on_request_end(self, hook: H) -> H:
         """Have *hook* called with the scope of every request that has ended; also as a decorator.
 
-        As `Scope.on_end`, for all requests to come: it is the ``on_request_end`` of SQLAlchemy's `documentation`_.
+        It is `Scope.on_end` for all requests to come, and the ``on_request_end`` of SQLAlchemy's `documentation`_.
 
         .. _documentation: https://docs.sqlalchemy.org/en/21/orm/contextual.html
 

@@ -26,8 +26,8 @@ S = TypeVar("S", bound=Session)
 class RequestScopedSession(scoped_session[S]):
     """A `scoped_session` that is keyed on the current request.  Lives as long as the program.
 
-    Made where the program starts, called where a session is needed: in a request, or in a `session_scope` block, it
-    returns the session of that request or block; as a proxy (``Session.scalars(...)``) it acts on it.
+    Make it where the program starts, and call it where you need a session. In a request or in a `session_scope` block
+    it returns the session of that request or block. As a proxy (``Session.scalars(...)``) it acts on that session.
     """
 
     def __init__(self, session_factory: sessionmaker[S], *, outside: Literal["error", "thread"] = "error") -> None:
@@ -35,8 +35,8 @@ class RequestScopedSession(scoped_session[S]):
 
         Args:
             session_factory: The `sessionmaker`; it may be configured later, by ``Session.configure(bind=engine)``.
-            outside: What a call means where no scope is open: ``"error"`` is a `NoScopeError`; with ``"thread"`` the
-                calling thread has a session of its own, freed with the thread or by ``remove()``.
+            outside: What a call does where no scope is open. With ``"error"`` it raises a `NoScopeError`. With
+                ``"thread"`` the calling thread has a session of its own, freed with the thread or by ``remove()``.
 
         Raises:
             TypeError: If *session_factory* cannot be called.

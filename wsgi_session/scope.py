@@ -65,9 +65,9 @@ class Scope(ABC):
     def on_end(self, hook: H) -> H:
         """Have *hook* called with this scope when it has ended; also as a decorator.
 
-        Hooks run in the order in which they were registered, once, after the sessions have been closed. In them the
-        registry raises `ScopeEndedError`, but ``Session.remove()`` does nothing, so that what was written for
-        SQLAlchemy's ``on_request_end`` works as it stands. A hook that raises is logged, and the others run.
+        Hooks run once, in the order in which they were registered, after the sessions have been closed. In a hook the
+        registry raises `ScopeEndedError`. But ``Session.remove()`` does nothing there, so hooks that were written for
+        SQLAlchemy's ``on_request_end`` work unchanged. If a hook raises, the error is logged, and the others run.
 
         Args:
             hook: A plain function of one argument.
@@ -92,15 +92,15 @@ class Scope(ABC):
     def release(self) -> None:
         """End the transactions and give the connections back, now.
 
-        Sessions, objects and loaded attributes stay as they are: nothing is expired, nothing is detached. For long
-        polls, slow calls and streams. What comes next begins another transaction, with a snapshot of its own.
+        Sessions, objects and loaded attributes stay as they are: nothing is expired or detached. Use it for long
+        polls, slow calls and streams. The next use of a session begins another transaction, with a snapshot of its own.
 
         Raises:
             PendingChangesError: If something would be lost: changes, also those of a direct statement; a callback that
                 waits for a commit; what text has set up (``SET LOCAL``, a temporary table); options that were given to
                 ``session.connection()``; rows that are locked, or are still being read. Also in a ``session.begin()``
-                block, a savepoint or a two-phase transaction, and on a driver of which nobody knows all this. Nothing
-                has been released then.
+                block, a savepoint or a two-phase transaction, and on a driver that was not tried. Nothing has been
+                released then.
             ScopeEndedError: If the scope has ended.
         """
 

@@ -170,7 +170,9 @@ class BaseScope(Scope):
     def doom(self) -> None:
         """Have everything rolled back when the outcome is settled."""
         if not self.terms.settles and not self.is_ended:
-            raise ScopeStateError(f"{self!r} cannot be doomed, for it commits nothing. Use the session's 'rollback()'.")
+            raise ScopeStateError(
+                f"{self!r} cannot be doomed, because it commits nothing. Use the session's 'rollback()'."
+            )
         if self.state not in (OPEN, DOOMED):
             raise ScopeStateError(f"{self!r} cannot be doomed any more: its outcome is settled.")
         self.touch()

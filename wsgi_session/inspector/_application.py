@@ -36,12 +36,13 @@ class Answer(NamedTuple):
 class Inspector:
     """Shows what a recorder has seen: a WSGI application.  Lives as long as the recorder.
 
-    Nothing mounts it but you, with `mounted`, or with what your framework has for that. It belongs outside of the
-    `SessionMiddleware`, or its own requests are among those it shows. Its pages need no script, and have one of
-    their own that brings in new requests. It loads nothing from elsewhere, asks no database, and shows no values, for
-    the recorder keeps none.
+    You mount it yourself, with `mounted`, or as your framework mounts applications. Mount it outside of the
+    `SessionMiddleware`; otherwise it shows its own requests, too. Its pages work without scripts; one script of its own
+    brings in new requests. It loads nothing from elsewhere, asks no database, and shows no values, because the recorder
+    keeps none.
 
-    Its first visit, from this computer, logs a link that has a key in it. Who opens the link gets a cookie for the key.
+    The first visit from this computer logs a link that has a key in it. Open the link, and you get a cookie for the
+    key.
 
     It answers GET, and POST at ``/clear``, from a page of its own alone; ``?format=json`` has each page as JSON.
     """
@@ -57,11 +58,11 @@ class Inspector:
         """Show what *recorder* has seen to visitors that seem to be at this computer and have the key.
 
         Args:
-            recorder: Of the middleware.
-            key: The key, if it is not to be made anew here: 16 characters or more, of those that a URL shows as they
-                are. Give it where each of several processes makes an inspector of its own.
-            allow: Who may see it, by the environ, in place of both. Everybody else gets a 404, as if it were not
-                there.
+            recorder: That of the middleware.
+            key: A key of your own: 16 characters or more that a URL shows as they are. By default a new key is
+                made. Pass one if several processes make an inspector each.
+            allow: A function of the environ that says who may see it. It replaces both conditions. Everybody else gets
+                a 404, as if there were no inspector.
 
             editor: Which editor opens a line that is clicked on: ``"vscode"``, ``"pycharm"`` or another of those that
                 are known, or the link of another one, with ``{path}`` and ``{line}`` in it.

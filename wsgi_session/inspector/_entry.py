@@ -118,7 +118,7 @@ class Refusals:
             self._kinds.add(refusal.kind)
             base, reason = base_of(environ), refusal.reason
             log.warning(
-                "The inspector at '%s/' has refused a visitor, who gets a 404: %s This is said once.", base, reason
+                "The inspector at '%s/' has refused a visitor, who gets a 404: %s This is logged once.", base, reason
             )
 
 

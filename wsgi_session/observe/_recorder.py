@@ -126,9 +126,9 @@ class Recorder:
         recorder = Recorder(statements=True)
         application = SessionMiddleware(application, Session, recorder=recorder)
 
-    One recorder may serve several middlewares. Its records have strings and numbers alone, for it keeps no values, and
-    it sends nothing to a database. A fault in it is logged, once, and harms no request, nor does one in a function that
-    it was given, which is logged each time. It takes no lock: what reads it may be called from a signal handler.
+    One recorder may serve several middlewares. Its records have only strings and numbers, because it keeps no values,
+    and it sends nothing to a database. A fault in it is logged once, and harms no request. A fault in a function that
+    you gave it is logged each time. It takes no lock, so you may read it in a signal handler.
     """
 
     def __init__(
@@ -146,20 +146,21 @@ class Recorder:
         """Make a recorder; SQLAlchemy is listened to from now on, in this process.
 
         Args:
-            statements: Whether statements are recorded, for which each in this process pays, and not only how long
-                requests wait for connections and hold them, and the errors of databases.
+            statements: Whether statements are recorded, and not only how long requests wait for connections and hold
+                them, and the errors of databases. It makes each statement in this process a little slower.
             keep: How many requests that are over are kept.
             max_statements: How many statements of a request are kept; beyond, they are only counted.
             record_if: Whether to record a request, by its environ.
-            on_begin: Is called with the environ of each request that is recorded, when it begins; what it returns is
-                told of that request when it is over. For what only the beginning knows, such as the current span.
+            on_begin: Is called with the environ of each request that is recorded, when it begins. If it returns a
+                function, that is called with the record when the request is over. Use it for what is known only at the
+                beginning, such as the current span.
             on_finish: Is told of each request that is over.
             server_timing: Whether a response has a ``Server-Timing`` header, with the milliseconds in databases
                 (``db``), waiting for connections (``dbwait``) and holding them (``dbheld``) until the application has
-                called its ``start_response``; or a function of the environ that says so, such as `is_local`, for which
-                everybody is local behind a proxy that adds no header.
-            skip: Parts of paths of files that are not to be named as the cause of a statement, such as
-                ``"shop/repositories/"``.
+                called its ``start_response``; or a function of the environ that says so, such as `is_local`. Behind a
+                proxy that adds no header, `is_local` takes everybody for local.
+            skip: Parts of paths, such as ``"shop/repositories/"``. Files with such a path are not named as the cause of
+                a statement; their callers are.
 
         Raises:
             TypeError: If an argument is of another kind.

@@ -187,7 +187,7 @@ class Replicas:
             self._is_mentioned = True
             log.warning(
                 "%s has not passed 'replicas.middleware(...)', so it is not known what its client has written, and it"
-                " reads from the primary. Wrap the SessionMiddleware in it. This is said once.",
+                " reads from the primary. Wrap the SessionMiddleware in it. This is logged once.",
                 _wsgi.method_and_path(environ),
             )
 

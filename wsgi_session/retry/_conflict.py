@@ -39,8 +39,8 @@ def is_retryable(error: BaseException) -> bool:
             says only that the transaction, or a savepoint, is gone, while such an error was being handled.
 
     Returns:
-        Whether it is, by its SQLSTATE or the driver's code; never by its text. A lost connection is not, for nobody
-        knows what became of the transaction.
+        Whether it is, by its SQLSTATE or the driver's code; never by its text. A lost connection is not, because
+        nobody knows what became of the transaction.
     """
     cause: BaseException | None = error
     seen: list[BaseException] = []

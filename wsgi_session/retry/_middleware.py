@@ -29,14 +29,15 @@ class RetryMiddleware(Repeating):
         application = SessionMiddleware(application, Session, commit=on_unsafe_success)
         application = RetryMiddleware(application)
 
-    A request is repeated only if nothing of its response was sent, and nothing was committed in the attempt, by any
-    session or connection, nor may have been: a connection that was lost during COMMIT, or one in AUTOCOMMIT. What an
-    attempt has done beside the database (a mail that was sent) cannot be seen: leave that to `on_commit`.
+    A request is repeated only if nothing of its response was sent, and if no session or connection has committed
+    anything in the attempt. It is not repeated either if something may have been committed, by a connection that was
+    lost during COMMIT or one in AUTOCOMMIT. The middleware cannot see what an attempt has done outside of the database,
+    such as a mail that was sent: do such things in `on_commit`.
 
     Each attempt has a copy of the environ as it was first received, and reads the request body from its beginning. The
-    copy has ``"retry.attempt"`` (from 0), ``"retry.attempts"``, and ``"wsgi_session.conflicts"``, which names what the
-    attempts before it have met. The environ that was received is updated from the last attempt's. The first chunk of a
-    response is taken when the application is called, for its transaction may be committed with it.
+    copy has ``"retry.attempt"`` (from 0), ``"retry.attempts"``, and ``"wsgi_session.conflicts"``, which names the
+    conflicts of the attempts before it. The environ that was received is updated from the last attempt's. The first
+    chunk of a response is taken when the application is called, because its transaction may be committed with it.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class RetryMiddleware(Repeating):
         if (scope := nearest_open(look())) is not None and self._options.first_time("inside"):
             log.warning(
                 "RetryMiddleware is called inside of %r, and repeats nothing there. Put it outside of the"
-                " SessionMiddleware: 'RetryMiddleware(SessionMiddleware(app, ...))'. This is said once.",
+                " SessionMiddleware: 'RetryMiddleware(SessionMiddleware(app, ...))'. This is logged once.",
                 scope,
             )
         request = AttemptedRequest(self._options, environ, start_response)

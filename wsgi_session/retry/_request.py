@@ -151,7 +151,7 @@ class AttemptedRequest:
         if self._options.first_time("unseen"):
             log.warning(
                 "%s was answered with %s, and the framework has kept the error to itself, so is_retryable was not"
-                " asked. Let the error out of the application. This is said once.",
+                " asked. Let the error out of the application. This is logged once.",
                 _wsgi.method_and_path(environ),
                 start.status[:3],
             )

@@ -170,8 +170,8 @@ class committing(Isolation):  # noqa: N801
 
     def _refuse_schema(self, census: Census) -> None:
         self._problems.refuse(
-            f"This block does not change the schema of {census.label}, for it deletes rows of tables that it has seen"
-            " empty. Make, change and drop tables before the block; one for the test alone can be temporary."
+            f"This block does not change the schema of {census.label}, because it deletes rows of tables that it has"
+            " seen empty. Make, change and drop tables before the block; one for the test alone can be temporary."
         )
 
 

@@ -248,8 +248,8 @@ def _why_not_at_once(enclosure: Enclosure) -> str:
 
 def _why_undone(stay: Stay) -> str:
     return (
-        f"A rollback of {stay.undone_by} has undone what was written by {stay.name}, for it had begun to write before"
-        f" on the same connection. In production that stays. {REMEDY}"
+        f"A rollback of {stay.undone_by} has undone what was written by {stay.name}, because it had begun to write"
+        f" before on the same connection. In production that stays. {REMEDY}"
     )
 
 
