@@ -86,10 +86,7 @@ def make_application(engine: Engine) -> WSGIApplication:
         reading_list, Session, commit=on_unsafe_success, release_reads=True, recorder=recorder
     )
     application = FailurePages(RetryMiddleware(application, is_retryable=is_conflict), recorder)
-    return Inspector(recorder, allow=is_local).mounted(application, path=INSPECTOR)
-
-
-INSPECTOR = "/-/inspector"
+    return Inspector(recorder, allow=is_local).mounted(application)  # at /-/inspector
 
 
 def create_tables(engine: Engine) -> None:
@@ -166,7 +163,7 @@ def add_book(request: Request) -> Response:
     if not 0 < len(title) <= 200:
         raise exc.HTTPBadRequest("1 to 200 letters, please.")
     Session.add(Book(title=title))
-    return see_other("/")
+    return exc.HTTPSeeOther(location="/")
 
 
 @route("POST /fail", "It fails, and nothing is kept", button="Fail after an INSERT")
@@ -191,7 +188,7 @@ def read_on_in_two_tabs(request: Request) -> Response:
     if request.environ["retry.attempt"] == 0:
         read_on_in_another_tab(book.id)
     book.page += 10
-    return see_other("/")
+    return exc.HTTPSeeOther(location="/")
 
 
 def slowly(titles: Iterable[str], recorder: Recorder) -> Iterator[bytes]:
@@ -228,14 +225,14 @@ def show_list(request: Request) -> Response:
 def read_on(request: Request) -> Response:
     """Note that ten more pages have been read."""
     find_book(Book.id == request.form.get("id")).page += 10
-    return see_other("/")
+    return exc.HTTPSeeOther(location="/")
 
 
 @route("POST /delete")
 def delete_book(request: Request) -> Response:
     """Delete a book."""
     Session.delete(find_book(Book.id == request.form.get("id")))
-    return see_other("/")
+    return exc.HTTPSeeOther(location="/")
 
 
 def find_book(*conditions: Any) -> Book:
@@ -243,11 +240,6 @@ def find_book(*conditions: Any) -> Book:
     if book := Session.scalars(select(Book).where(*conditions)).first():
         return book
     raise exc.HTTPNotFound("There is no such book.")
-
-
-def see_other(location: str) -> Response:
-    """Send the browser on to *location*, with a GET."""
-    return Response(status=303, location=location)
 
 
 def first_page(recorder: Recorder, status: int = 200, failure: str = "") -> Response:
@@ -290,18 +282,16 @@ class FailurePages:
         request.recorder = self.recorder  # WebOb keeps it in the environ
         try:
             response = request.get_response(self.app)
-        except exc.WSGIHTTPException as refusal:
-            response = self.failed(refusal.code, str(refusal.detail))
         except Exception as error:
-            logging.exception("%s %r failed", request.method, request.path)
-            response = self.failed(500, f"The view has raised {type(error).__name__}. The log says more.")
+            status, reason = 500, f"The view has raised {type(error).__name__}. The log says more."
+            if isinstance(error, exc.WSGIHTTPException):
+                status, reason = error.code, str(error.detail)
+            else:
+                logging.exception("%s %r failed", request.method, request.path)
+            with session_scope(Session, commit=False):  # that of the request has ended
+                response = first_page(self.recorder, status, reason)
         body: Iterable[bytes] = response(environ, start_response)
         return body
-
-    def failed(self, status: int, failure: str) -> Response:
-        """Make the page with a session of its own: that of the request has ended."""
-        with session_scope(Session, commit=False):
-            return first_page(self.recorder, status, failure)
 
 
 # --- The program ------------------------------------------------------------------------------------------------------
@@ -410,7 +400,7 @@ rolls back when a view fails, and it gives the connection back as soon as it can
 <li><strong>{{ steps(record) }}</strong><br>
 <span class="soft">{{ record.outcome }}. The connection was held for {{ "%.1f" % (1000 * record.held) }} ms of
 {{ "%.1f" % (1000 * record.duration) }} ms.</span>
-<a href="{{ inspector }}/requests/{{ record.number }}">Request {{ record.number }} in the inspector</a></li>
+<a href="/-/inspector/requests/{{ record.number }}">Request {{ record.number }} in the inspector</a></li>
 {% else %}
 <li>There was none yet. Press a button.</li>
 {% endfor %}
@@ -449,13 +439,11 @@ rolls back when a view fails, and it gives the connection back as soon as it can
 <section class="card">
 <h2>How it is put together</h2>
 <pre>{{ source(make_application) }}</pre>
-<p>The <a href="{{ inspector }}/">inspector</a> has all requests since the start.</p>
+<p>The <a href="/-/inspector/">inspector</a> has all requests since the start.</p>
 </section>
 </main>
 """)
-PAGE.globals.update(
-    head=HEAD, inspector=INSPECTOR, make_application=make_application, source=source, steps=steps, style=STYLE
-)
+PAGE.globals.update(head=HEAD, make_application=make_application, source=source, steps=steps, style=STYLE)
 
 if __name__ == "__main__":
     main()
