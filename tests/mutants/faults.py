@@ -187,6 +187,27 @@ FAULTS = [
         "        yield self.terms.source, self.session\n        yield from self.others",
     ),
     Fault(
+        "what was flushed is not suspected",
+        5,
+        "_session/changes",
+        "if transaction.nested or _FLUSHED in private.info:",
+        "if transaction.nested:",
+    ),
+    Fault(
+        "what was sent directly is not suspected",
+        5,
+        "_session/changes",
+        "if taken is not None and traces.KEY in taken.__dict__:",
+        "if taken is None and traces.KEY in taken.__dict__:",
+    ),
+    Fault(
+        "callbacks are not suspected of being lost",
+        5,
+        "_session/changes",
+        " or AWAITED in private.info:",
+        ":",
+    ),
+    Fault(
         "losses are not mentioned",
         5,
         "_scope/losses",
