@@ -146,10 +146,13 @@ def test_bodies_of_every_kind_have_it_at_their_end(body: Any, headers: Any, engi
 )
 def test_what_takes_no_badge_is_as_it_was(status: str, headers: Any, engine: Engine) -> None:
     """A response to which nothing can be added, so that it is still right, has the header alone."""
-    page = visitor(site(engine, None, *headers, status=status)).get("/", headers=OPENED)
+    application = site(engine, None, *headers, status=status)
+    sent = LOCAL | {"HTTP_SEC_FETCH_DEST": "document", "HTTP_COOKIE": cookies_of(visitor(application))}
+
+    page = request(application, HTTP_HOST="localhost", **sent)
 
     assert page.body == PAGE
-    assert page.headers["Wsgi-Session-Request"] == "/-/inspector/requests/1"
+    assert page.headers == [*headers, ("Wsgi-Session-Request", "/-/inspector/requests/1")]
 
 
 def test_what_takes_no_badge_is_handed_on_itself(engine: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
@@ -17,8 +18,9 @@ from ._key import Key
 from ._mount import PLACE_OF_APPLICATION, Mount
 from ._pages import BADGE_POLICY, FRAME_STYLE, POLICY, rendered
 from ._plain import plain
+from ._plan import plan_of, why_not
 from ._sight import Shown, Sight
-from ._views import view_of
+from ._views import Given, View, given_in, view_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +56,7 @@ class Inspector:
         key: str | None = None,
         allow: Callable[[WSGIEnvironment], bool] | None = None,
         editor: str | None = None,
+        explain: bool = False,
     ) -> None:
         """Show what *recorder* has seen to visitors that seem to be at this computer and have the key.
 
@@ -66,10 +69,12 @@ class Inspector:
 
             editor: Which editor opens a line that is clicked on: ``"vscode"``, ``"pycharm"`` or another of those that
                 are known, or the link of another one, with ``{path}`` and ``{line}`` in it.
+            explain: Whether a SELECT has a button that asks the database for its plan, by EXPLAIN.
 
         Raises:
-            TypeError: If an argument is of another kind, or *key* and *allow* are both given.
-            ValueError: If *key* is too short, or has another character, or *editor* is none.
+            TypeError: If an argument is of another kind, or *key* and *allow* are both given, or *allow* and *explain*.
+            ValueError: If *key* is too short, or has another character, or *editor* is none, or *recorder* does not
+                keep the values that *explain* needs.
         """
         if not isinstance(recorder, Recorder):
             raise TypeError(f"Inspector takes a wsgi_session.observe.Recorder, not {recorder!r}.")
@@ -82,7 +87,15 @@ class Inspector:
             if allow is None
             else AllowedEntry(checked_hook(allow, "allow, a function of the environ such as is_local,"))
         )
+        if explain and allow is not None:
+            raise TypeError("Inspector(explain=True) is for this computer and its key alone, not for an 'allow'.")
+        if explain and not recorder.keeps_values:
+            raise ValueError(
+                "Inspector(explain=True) needs what was given to statements: 'Recorder(statements=True, values=True)'."
+            )
         self._editor = Editor(editor)
+        self._explains = explain
+        self._shows_values = allow is None and recorder.keeps_values
         self._recorder = recorder
         self._refusals = Refusals()
 
@@ -137,6 +150,8 @@ class Inspector:
             return self._clear(environ)
         if path == "/badge.css":
             return _shown("text/css", FRAME_STYLE)
+        if self._explains and (asked := _plan.fullmatch(path)):
+            return self._explain(environ, int(asked[1]), int(asked[2]))
         view = view_of(path, query, self._recorder)
         if view is None:
             return _NOT_FOUND
@@ -144,9 +159,36 @@ class Inspector:
             return _told("405 Method Not Allowed", ("Allow", "GET, HEAD"))
         if query.get("format") == "json":
             return _shown("application/json", json.dumps(plain(view.values), indent=1))
-        is_one_of_many = bool(environ.get("wsgi.multiprocess"))
-        page = rendered(view, base_of(environ), path, editor=self._editor, is_one_of_many=is_one_of_many)
+        given: dict[int, Given] = {}
+        if self._shows_values and view.name == "request":
+            given = given_in(view.values["request"], self._recorder, has_plans=self._explains)
+        page = self._page(view._replace(values=view.values | {"given": given}), environ)
         return _shown("text/html", page, BADGE_POLICY if view.name == "badge" else POLICY)
+
+    def _page(self, view: View, environ: WSGIEnvironment) -> str:
+        values = view.values | {
+            "editor": self._editor,
+            "shows_values": self._shows_values,
+            "keeps_values": self._recorder.keeps_values,
+        }
+        is_one_of_many = bool(environ.get("wsgi.multiprocess"))
+        path = environ.get("PATH_INFO", "")
+        return rendered(view._replace(values=values), base_of(environ), path, is_one_of_many=is_one_of_many)
+
+    def _explain(self, environ: WSGIEnvironment, request: int, statement: int) -> Answer:
+        """Ask a database for the plan of a statement, by its number in its request."""
+        if environ["REQUEST_METHOD"] != "POST":
+            return _told("405 Method Not Allowed", ("Allow", "POST"))
+        if not is_from_same_origin(environ):
+            return _told("403 Forbidden")
+        record = next((one for one in self._recorder.records if one.number == request), None)
+        values = self._recorder.values_of(request).get(statement - 1)
+        if record is None or values is None:
+            return _NOT_FOUND
+        reason = why_not(values)
+        plan = plan_of(values) if reason is None else [f"There is no plan: {reason}."]
+        shown = {"request": record, "number": statement, "statement": record.statements[statement - 1], "plan": plan}
+        return _shown("text/html", self._page(View("plan", shown), environ))
 
     def _clear(self, environ: WSGIEnvironment) -> Answer:
         """Forget what is over, and show the list that has nothing in it."""
@@ -181,6 +223,7 @@ _HEADERS = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("X-Content-Type-Options", "nosniff"),
 )
+_plan = re.compile(r"/requests/(\d{1,12})/plan/(\d{1,6})")
 _POLICY = ("Content-Security-Policy", POLICY)
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 # Not "no-referrer", under which a form of a page of its own has "Origin: null".

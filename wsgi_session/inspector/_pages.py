@@ -16,23 +16,20 @@ from ._views import ORDERS
 from ._waterfall import bar_of, lanes, strip, ticks
 
 if TYPE_CHECKING:
-    from ._editor import Editor
     from ._views import View
 
 
-def rendered(view: View, base: str, path: str, *, editor: Editor, is_one_of_many: bool) -> str:
+def rendered(view: View, base: str, path: str, *, is_one_of_many: bool) -> str:
     """Return the page of a *view*.
 
     Args:
         view: What it shows.
         base: The path that the inspector is mounted at, quoted; every link begins with it.
         path: The path of the page, below that.
-        editor: Opens lines.
         is_one_of_many: Whether there are other processes, of which it knows nothing.
     """
     template = _templates.get_template(f"{view.name}.html")
-    options = {"base": base, "editor": editor, "is_one_of_many": is_one_of_many, "page": view.name, "path": path}
-    return template.render(view.values, **options)
+    return template.render(view.values, page=view.name, base=base, path=path, is_one_of_many=is_one_of_many)
 
 
 def duration(seconds: float) -> str:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ._comparison import comparison
 from ._filters import filter_of, is_quiet
 from ._groups import groups
+from ._literals import as_sql, shown
 from ._parts import cut
+from ._plan import why_not
 from ._routes import routes
 
 if TYPE_CHECKING:
@@ -40,6 +42,17 @@ class View(NamedTuple):
 
     name: str
     values: dict[str, Any]
+
+
+class Given(NamedTuple):
+    """What was given to a statement, as it is shown."""
+
+    parameters: list[tuple[str, str]]
+    sql: str | None
+    """The statement with its values in it, if that can be written."""
+
+    has_plan: bool
+    """Whether there is a plan of it."""
 
 
 def view_of(path: str, query: Query, recorder: Recorder) -> View | None:
@@ -102,6 +115,14 @@ def _statements(query: Query, recorder: Recorder) -> View:
 def _pools(_query: Query, recorder: Recorder) -> View:
     """Show how full each pool is."""
     return View("pools", {"gauges": recorder.gauges()})
+
+
+def given_in(record: RequestRecord, recorder: Recorder, *, has_plans: bool) -> dict[int, Given]:
+    """Return what was given to the statements of *record*, by their number from 1."""
+    return {
+        place + 1: Given(shown(values), as_sql(values), has_plan=has_plans and why_not(values) is None)
+        for place, values in recorder.values_of(record.number).items()
+    }
 
 
 def _number(query: Query, name: str) -> int:

@@ -4,6 +4,7 @@ from ._filter import RequestFilter
 from ._pools import PoolGauges
 from ._record import Finding, FindingKind, Held, Load, Loss, Outcome, OutcomeKind, RequestRecord, Statement
 from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
+from ._values import Values
 from ._visitors import is_local
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "RequestFilter",
     "RequestRecord",
     "Statement",
+    "Values",
     "is_local",
 ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ._record import RequestRecord
+    from ._values import Values
 
 NUMBERS = "wsgi_session.numbers"
 """The key of the environ under which recorders say what number they have given to a request, if somebody asks."""
@@ -142,6 +143,7 @@ class Recorder:
         on_finish: RecordHook | None = None,
         server_timing: bool | Callable[[WSGIEnvironment], bool] = False,
         skip: Iterable[str] = (),
+        values: bool = False,
     ) -> None:
         """Make a recorder; SQLAlchemy is listened to from now on, in this process.
 
@@ -161,11 +163,15 @@ class Recorder:
                 proxy that adds no header, `is_local` takes everybody for local.
             skip: Parts of paths, such as ``"shop/repositories/"``. Files with such a path are not named as the cause of
                 a statement; their callers are.
+            values: Whether what is given to statements is kept, beside the records, for the `Inspector` on this
+                computer. They are what your users type: for development alone.
 
         Raises:
             TypeError: If an argument is of another kind.
-            ValueError: If a number is out of its range.
+            ValueError: If a number is out of its range, or *values* are to be kept of statements that are not.
         """
+        if values and not statements:
+            raise ValueError("values=True keeps what is given to statements: write 'statements=True', too.")
         for name, hook in (("record_if", record_if), ("on_begin", on_begin), ("on_finish", on_finish)):
             if hook is not None:
                 checked_hook(hook, name)
@@ -175,7 +181,7 @@ class Recorder:
             if not isinstance(number, int) or number < 0:
                 raise ValueError(f"{name}={number!r} has to be a whole number, 0 or more.")
         self._callers = Callers(tuple(skip))
-        self._manner = Manner(self._callers, statements, max_statements, self._keep)
+        self._manner = Manner(self._callers, statements, max_statements, values, self._keep)
         self._finished = self._found = 0
         self._live: dict[int, Recording] = {}
         self._numbers = count(1)
@@ -192,9 +198,26 @@ class Recorder:
         _recorders.add(self)
 
     @property
+    def keeps_values(self) -> bool:
+        """Whether what is given to statements is kept."""
+        return self._manner.values
+
+    @property
     def records(self) -> tuple[RequestRecord, ...]:
         """The last requests that are over, the newest last."""
         return tuple(recording.record() for recording in self._records.copy())
+
+    def values_of(self, number: int) -> dict[int, Values]:
+        """Return what was given to the statements of a request, with ``values=True``.
+
+        Args:
+            number: That of its record.
+
+        Returns:
+            The values, by the place of their statement in `RequestRecord.statements`. They are in no record, so that
+            they get into no log. They show nothing when they are printed, and cannot be pickled.
+        """
+        return next((one.values() for one in self._records.copy() if one.number == number), {})
 
     def clear(self) -> None:
         """Forget the requests that are over, and what is kept to describe the next sooner; the gauges count on."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ._callers import Callers
     from ._holds import Hold
     from ._record import Finding, Outcome
+    from ._values import Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class Manner:
 
     max_kept: int
     """How many of them, and of connections, are kept of a request."""
+
+    values: bool
+    """Whether what is given to statements is kept."""
 
     keep: Callable[[Recording], object]
     """Is given each recording that is over."""
@@ -82,6 +86,7 @@ class Recording:
         "callers",
         "findings",
         "is_open",
+        "keeps_values",
         "number",
         "verdict",
     )
@@ -123,6 +128,7 @@ class Recording:
         self._transcript: Transcript | None = None
         self.asked = asked
         self.callers = manner.callers
+        self.keeps_values = manner.values
         self.is_open = True
         self.number = number
         self.verdict: Verdict | None = None
@@ -314,6 +320,10 @@ class Recording:
             findings=self.findings,
             **sent,
         )
+
+    def values(self) -> dict[int, Values]:
+        """Return what was given to statements, by their place among those of the record."""
+        return {} if self._transcript is None else self._transcript.values
 
     def _is_odd(self) -> bool:
         """Say whether there may be findings."""

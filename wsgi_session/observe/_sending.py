@@ -26,6 +26,7 @@ from ._loads import load_of
 from ._pools import watch_of
 from ._shapes import HARMLESS, shape_of
 from ._transcript import Ending, Sent
+from ._values import Values
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
@@ -198,6 +199,8 @@ def note_error(
         None if hold.is_over else hold.since,
     )
     transcript.add(sent)
+    if recording.keeps_values:
+        transcript.keep_values(Values(statement, parameters, connection.engine))
 
 
 def _note(began: float, cursor: Any, statement: str, parameters: Any, context: Any) -> None:
@@ -235,6 +238,8 @@ def _note(began: float, cursor: Any, statement: str, parameters: Any, context: A
             None if hold.is_over else hold.since,
         )
         transcript.add(sent)
+        if recording.keeps_values:
+            transcript.keep_values(Values(statement, parameters, connection.engine))
         if shape.kind not in HARMLESS and not engines.is_autocommit(connection):
             transcript.write(sent, hold)
     except Exception:

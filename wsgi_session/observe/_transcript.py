@@ -9,6 +9,7 @@ from ._shapes import END
 
 if TYPE_CHECKING:
     from ._record import Load
+    from ._values import Values
 
 
 class Taken(Protocol):
@@ -90,10 +91,14 @@ class Transcript:
         "kept",
         "rollbacks",
         "undone",
+        "values",
     )
 
     flush: int | None
     """The number of the flush that runs, from 1."""
+
+    values: dict[int, Values]
+    """What was given to statements, by their place among those that are kept; only where that was asked for."""
 
     undone: Sent | None
     """The first write of the transaction that was rolled back last, of those that had written."""
@@ -115,11 +120,17 @@ class Transcript:
         self.kept: list[Sent] = []
         self.rollbacks = 0
         self.undone = None
+        self.values = {}
 
     def add(self, sent: Sent) -> None:
         """Note a statement that has come back from its database."""
         self.count += 1
         self._keep(sent)
+
+    def keep_values(self, values: Values) -> None:
+        """Keep what was given to the statement that was noted last, if that is kept."""
+        if self.count + self.commits + self.rollbacks + self.ends == len(self.kept):
+            self.values[len(self.kept) - 1] = values
 
     def write(self, sent: Sent, hold: Taken) -> None:
         """Note that a statement on the connection of *hold* waits for a commit."""
