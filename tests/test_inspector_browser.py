@@ -333,6 +333,47 @@ def test_no_script_is_needed(browser: Browser, recorder: Recorder, screen: str) 
         context.close()
 
 
+@SCREENS
+def test_a_page_leads_to_its_statements_and_their_values(
+    browser: Browser, new_engine: Any, screen: str, complaints: list[str], pictures: Path, caplog: Any
+) -> None:
+    """A badge on a page with a strict policy leads to its request, where values and a plan are to be seen."""
+    recorder = Recorder(statements=True, values=True)
+    engine = new_engine(pool_size=2)
+
+    def shop(environ: Any, start_response: Any) -> Any:
+        for number in range(6):
+            environ["sqlalchemy.session"].execute(text("SELECT text FROM word WHERE id = :id"), {"id": number})
+        policy = ("Content-Security-Policy", "default-src 'none'; frame-src 'self'; style-src 'self'")
+        start_response("200 OK", [("Content-Type", "text/html"), policy])
+        return [SHOP.encode()]
+
+    inspector = Inspector(recorder, editor="vscode", explain=True)
+    application = inspector.mounted(SessionMiddleware(shop, engine, recorder=recorder), badge=True)
+    with serving(application) as address, opened(browser, address, screen, complaints) as page:
+        open_by_link(page, "/-/inspector/", caplog)
+        complaints.clear()
+        page.goto("/shop")
+        badge = page.frame_locator("iframe").get_by_role("link")
+        badge.wait_for()
+        page.screenshot(path=pictures / f"inspector-badge-{screen}.png")
+        assert_readable(page)
+        with page.expect_popup() as popup:
+            badge.click()
+        request = popup.value
+        request.get_by_text("Values", exact=True).first.click()
+        request.screenshot(path=pictures / f"inspector-values-{screen}.png")
+        assert_readable(request)
+        request.get_by_role("button", name="Explain").first.click()
+        request.get_by_text("USING INTEGER PRIMARY KEY").wait_for()
+
+        assert_readable(request)
+    assert complaints == []
+
+
+SHOP = "<!doctype html><html lang=en><title>Shop</title><main><h1>Shop</h1><p>Nothing to sell.</p></main></html>"
+
+
 @pytest.mark.parametrize("screen", ["800-light", "800-dark", "390-light"])
 def test_the_example_is_a_tour(
     browser: Browser, tmp_path: Path, screen: str, complaints: list[str], pictures: Path, caplog: Any

@@ -64,6 +64,33 @@ def test_a_page_leads_to_its_request(engine: Engine) -> None:
     assert "frame-ancestors 'self'" in badge.headers["Content-Security-Policy"]
 
 
+def test_a_form_that_redirects_is_not_forgotten(engine: Engine) -> None:
+    """The badge of the page that a form leads to shows the findings of the form, which has no page of its own."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = environ["sqlalchemy.session"]
+        if environ["REQUEST_METHOD"] == "POST":
+            session.execute(text("INSERT INTO word (id, text) VALUES (1, 'lost')"))
+            start_response("303 See Other", [HTML, ("Location", "/")])
+            return [b""]
+        start_response("200 OK", [HTML])
+        return [PAGE]
+
+    recorder = Recorder(statements=True)
+    client = visitor(
+        Inspector(recorder, key=KEY).mounted(SessionMiddleware(app, engine, recorder=recorder), badge=True)
+    )
+
+    client.post("/").follow(headers=OPENED)
+    before, _ = client.get("/-/inspector/badge/2").html.find_all("a")
+    client.get("/", headers=OPENED)
+    after = client.get("/-/inspector/badge/3").html.find_all("a")
+
+    assert before["href"] == "/-/inspector/requests/1"
+    assert before.text == "POST 303 before: 1 finding"
+    assert len(after) == 1
+
+
 def test_a_badge_may_be_of_a_request_that_is_not_there(engine: Engine) -> None:
     """The badge of a request that is not kept any more says so, and leads to the list."""
     client = visitor(site(engine))

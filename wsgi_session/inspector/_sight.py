@@ -145,6 +145,6 @@ def _longer(headers: _wsgi.Headers, more: int) -> _wsgi.Headers:
 def _snippet(base: str, number: int) -> bytes:
     return (
         f'<link rel="stylesheet" href="{base}/badge.css"><aside aria-label="Inspector">'
-        f'<iframe class="wsgi-session-badge" src="{base}/badge/{number}" width="360" height="48"'
+        f'<iframe class="wsgi-session-badge" src="{base}/badge/{number}" width="448" height="48"'
         ' title="What this request did to the database"></iframe></aside>'
     ).encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._comparison import comparison
@@ -15,6 +15,11 @@ from ._routes import routes
 
 if TYPE_CHECKING:
     from ..observe import Recorder, RequestRecord
+
+_REDIRECTIONS = (301, 302, 303, 307, 308)
+
+_SOON = 2.0
+"""The seconds within which a browser follows a redirection."""
 
 REQUESTS = 50
 """How many requests a page has."""
@@ -91,9 +96,19 @@ def _request(number: str, query: Query, recorder: Recorder) -> View | None:
 
 def _badge(number: str, recorder: Recorder) -> View:
     """Show in a few words what a request did, or that it is not over."""
-    record = next((one for one in recorder.records if str(one.number) == number), None)
+    records = recorder.records
+    record = next((one for one in records if str(one.number) == number), None)
     is_live = record is None and any(str(one.number) == number for one in recorder.live())
-    return View("badge", {"request": record, "is_live": is_live})
+    before = None if record is None else _redirection_to(record, records)
+    return View("badge", {"request": record, "before": before, "is_live": is_live})
+
+
+def _redirection_to(record: RequestRecord, records: Iterable[RequestRecord]) -> RequestRecord | None:
+    """Return the request that has probably led to *record* by a redirection, as a form does: nobody sees its page."""
+    before = next((one for one in records if one.number == record.number - 1), None)
+    if before is None or before.status not in _REDIRECTIONS:
+        return None
+    return before if record.started - (before.started + before.duration) < _SOON else None
 
 
 def _routes(_query: Query, recorder: Recorder) -> View:
