@@ -298,9 +298,8 @@ class Recorder:
             self._found += 1
         if recording.attempt:
             self._retries += 1
-        level = INFO if recording.findings else DEBUG
-        if requests_log.isEnabledFor(level):
-            requests_log.log(level, "%s", recording.record())
+        if requests_log.isEnabledFor(INFO if recording.findings else DEBUG):
+            requests_log.log(INFO if recording.findings else DEBUG, "%s", recording.record())
         if recording.asked is not None:
             _told(recording.asked, recording.record())
         if self._on_finish is not None:

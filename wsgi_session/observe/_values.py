@@ -87,7 +87,7 @@ class Values:
 
     @property
     def given(self) -> Any:
-        """The parameters as a driver takes them: those of a statement that `is_whole`."""
+        """The parameters of a statement that `is_whole`, as a driver takes them."""
         if any(name for name, _ in self.parameters):
             return dict(self.parameters)
         return tuple(value for _, value in self.parameters)
