@@ -49,9 +49,9 @@ class HealthCheck:
 
         health = HealthCheck(engine, replica, timeout=2.0)
 
-    A WSGI application, to be mounted outside of the `SessionMiddleware`. It asks each engine in a thread of its own,
-    through the pool, as a request would: a pool that is used up is not ready. Where one does not answer, the thread
-    stays until the pool or the driver gives up, and later checks wait for the same one, so there are never more.
+    Mount this WSGI application outside of the `SessionMiddleware`. It asks each engine in a thread of its own, through
+    the pool, as a request would: a pool that is used up is not ready. If an engine does not answer, its thread stays
+    until the pool or the driver gives up. Later checks wait for the same thread, so there is never a second one.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class HealthCheck:
             engines: What the application cannot do without.
             timeout: The seconds in which all of them have to answer.
             behind: Is called with a connection of each, and says how far its replica is behind.
-            max_behind: The seconds from which on a replica is not ready; None to say it only.
-            details: Who is told more than whether all is ready, by the environ: labels of engines, times and names of
-                errors. Nobody, if it is left out.
+            max_behind: The seconds from which on a replica is not ready. With None the answer only says how far it is
+                behind.
+            details: A function of the environ that says who also gets the labels of engines, times and names of errors.
+                By default nobody does.
 
         Raises:
             TypeError: If an argument is of another kind, or there is no engine.

@@ -44,8 +44,8 @@ class isolated(Isolation):  # noqa: N801
             session.commit()
             assert "ada" in TestApp(application).get("/users")
 
-    The sessions of all registries are in it, whoever has made these. Their commits are real for everyone inside, and
-    nobody outside ever sees them. It means the same as, written out for one session::
+    It takes in the sessions of all registries, whoever made them. Everyone in the block sees what they commit, and
+    nobody outside does. Written out for one session, it means::
 
         connection = engine.connect()
         transaction = connection.begin()
@@ -57,8 +57,8 @@ class isolated(Isolation):  # noqa: N801
             transaction.rollback()
             connection.close()
 
-    with the application's own sessions in place of one of the test's. What would fool the test is an `IsolationError`
-    at once, or at the end of the block if the application has swallowed it.
+    but with the application's own sessions in place of the test's. If something would make the test pass or fail
+    wrongly, an `IsolationError` is raised at once, and again at the end of the block if the application swallowed it.
     """
 
     def __init__(self) -> None:
