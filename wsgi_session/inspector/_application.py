@@ -66,7 +66,6 @@ class Inspector:
                 made. Pass one if several processes make an inspector each.
             allow: A function of the environ that says who may see it. It replaces both conditions. Everybody else gets
                 a 404, as if there were no inspector.
-
             editor: Which editor opens a line that is clicked on: ``"vscode"``, ``"pycharm"`` or another of those that
                 are known, or the link of another one, with ``{path}`` and ``{line}`` in it.
             explain: Whether a SELECT has a button that asks the database for its plan, by EXPLAIN.
