@@ -26,6 +26,7 @@ from wsgi_session import SessionMiddleware, on_success
 from wsgi_session.inspector import Inspector
 from wsgi_session.inspector._pages import duration
 from wsgi_session.observe import Recorder
+from wsgi_session.replicas import Replicas, ToPrimary
 
 KEY = "sqlalchemy.session"
 PAGES = ["/", "/routes", "/live", "/statements", "/pools"]
@@ -387,6 +388,31 @@ def test_pools_are_shown(engine: Any, recorder: Recorder, pages: webtest.TestApp
 
     card = cards[f"sqlite:{engine.url.database}"]
     assert "QueuePool in use 0 of 1 most in use 1 open 1 waiting 0" in card
+
+
+def test_replicas_are_shown(pages: webtest.TestApp) -> None:
+    """What went to which server and why, and how late each replica was."""
+    primary, *standbys = (create_engine(f"postgresql+psycopg://127.0.0.1:1/{name}") for name in ("shown", "one", "two"))
+    replicas = Replicas(primary, standbys)
+    for method in ("POST", "GET"):
+        replicas(new_environ(method))
+    replicas._to_primary[ToPrimary.BEHIND] += 3
+    replicas._replicas[0].requests, replicas._replicas[0]._behind = 4, 0.25
+    replicas._replicas[1].put_aside("for this test")
+
+    cards = {card.h2.text: " ".join(card.stripped_strings) for card in pages.get("/pools").html.select(".card")}
+    of_primary, of_one, of_two = (cards[f"postgresql:{name} at 127.0.0.1:1"] for name in ("shown", "one", "two"))
+
+    assert "primary requests 5 no replica has come so far 3 it has not passed the middleware 2" in of_primary
+    assert "replica requests 4 behind 250 ms polls 0 times put aside 0" in of_one
+    assert "replica, put aside requests 0 behind not asked polls 0 times put aside 1" in of_two
+    assert "reads on replicas 4 of 9" in " ".join(pages.get("/").html.stripped_strings)
+    [servers] = [
+        gauges["servers"]
+        for gauges in pages.get("/pools?format=json").json["replicas"]
+        if gauges["servers"][0]["server"] == "postgresql:shown at 127.0.0.1:1"
+    ]
+    assert [server["requests"] for server in servers] == [5, 4, 0]
 
 
 def test_each_page_is_json_too(engine: Any, recorder: Recorder, pages: webtest.TestApp) -> None:

@@ -8,13 +8,15 @@ import pytest
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tests.helpers import add_words, answer, request
 from wsgi_session import RetryMiddleware, SessionMiddleware, on_unsafe_success
 from wsgi_session.observe import Recorder
 from wsgi_session.opentelemetry import measure
+from wsgi_session.replicas import Replicas
 
 KEY = "sqlalchemy.session"
 POOL = "db.client.connection."
@@ -103,3 +105,26 @@ def test_the_meter_is_the_global_one(engine: Any, reader: InMemoryMetricReader, 
     request(SessionMiddleware(app, engine, recorder=Recorder(on_finish=measure())))
 
     assert points(reader, "wsgi_session.requests")["not committed",].value == 1
+
+
+def test_replicas_are_measured(recorder: Recorder, reader: InMemoryMetricReader) -> None:
+    """Requests have their server and their reason, and each replica what it was asked."""
+    primary, replica = (create_engine(f"postgresql+psycopg://127.0.0.1:1/{name}") for name in ("measured", "followed"))
+    replicas = Replicas(primary, [replica])
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(text("SELECT 1"))
+
+    carrying = replicas.middleware(SessionMiddleware(app, primary, bind=replicas), "of this test alone")
+    for method in ("GET", "POST"):
+        with pytest.raises(OperationalError):
+            request(carrying, method)
+    replicas._replicas[0]._behind = 0.25
+
+    requests = points(reader, "wsgi_session.replicas.requests")
+    assert requests["its method may write", "postgresql:measured at 127.0.0.1:1"].value == 1
+    assert requests["it has come so far", "postgresql:followed at 127.0.0.1:1"].value == 1
+    for name, value in (("polls", 0), ("failures", 1), ("behind", 0.25)):
+        assert points(reader, f"wsgi_session.replicas.{name}")["postgresql:followed at 127.0.0.1:1",].value == value
+    for name in ("waits", "wait_time"):
+        assert points(reader, f"wsgi_session.replicas.{name}")[()].value >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from sqlalchemy.pool import NullPool
 from benchmarks.wire import RoundTrips, wired
 from tests import mariadb, replication
 from tests.drivers import POSTGRESQL
-from tests.helpers import Base, Exchange, Word, add_words, answer, request
+from tests.helpers import Base, Exchange, Word, add_words, answer, in_child, request
 from tests.postgresql import PostgreSQL
 from wsgi_session import (
     RequestScopedSession,
@@ -33,7 +34,9 @@ from wsgi_session import (
 )
 from wsgi_session._session.engines import is_read_only
 from wsgi_session.replicas import Replicas
+from wsgi_session.replicas._replicas import all_gauges
 from wsgi_session.replicas._server import Replica
+from wsgi_session.replicas._track import Track
 
 KEY = "sqlalchemy.session"
 SECRET = "of these tests alone"
@@ -236,18 +239,18 @@ def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> N
         resuming.join()
 
     assert (number_of(read), port_of(read)) == (1, engines[1].url.port)
-    assert replicas.gauges()[1].polls > 1
+    assert replicas.gauges().servers[1].polls > 1
 
 
 def _resume_when_asked(replicas: Replicas, standby: replication.Standby) -> None:
-    while not replicas.gauges()[1].polls:
+    while not replicas.gauges().servers[1].polls:
         time.sleep(0.01)
     standby.resume()
 
 
 def test_one_thread_asks_a_replica_for_all(engines: list[Engine]) -> None:
     """Who has waited for another's question takes its answer."""
-    replica = Replica(engines[1])
+    replica = Replica(engines[1], Track())
     answers: list[bool] = []
     asking = Thread(target=lambda: answers.append(replica.reaches({"": 1})))
 
@@ -293,6 +296,7 @@ def test_a_block_in_a_request_is_on_the_primary(engines: list[Engine]) -> None:
 
     exchange = Browser(wrapped(app, replicas, Session))("GET")  # type: ignore[arg-type]
 
+    assert replicas.gauges().to_primary["it has committed before"] == 1
     assert (number_of(exchange), port_of(exchange)) == (1, engines[0].url.port)
     assert "Set-Cookie" in dict(exchange.headers)
 
@@ -332,6 +336,38 @@ def test_cookies_of_others(cookie: str, engines: list[Engine]) -> None:
     app = wrapped(words, Replicas(engines[0], engines[1:]), engines[0])
 
     assert port_of(request(app, HTTP_COOKIE=cookie)) in ports(engines[1:])
+
+
+@pytest.mark.parametrize("other", ['theme={"dark": 1}', "a@b=1", "é=ü", "lonely", "", 'x="a b', "database_position="])
+def test_cookies_of_others_hide_no_position(other: str, cluster: Cluster, engines: list[Engine]) -> None:
+    """What other cookies are made of, a position beside them counts, wherever it is."""
+    app = wrapped(words, Replicas(engines[0], engines[1:]), engines[0])
+    browser = Browser(app)
+
+    with paused(*cluster[1]):
+        browser("POST")
+        [(name, token)] = browser.cookies.items()
+        for header in (f"{other}; {name}={token}", f"{name}={token}; {other}", f"{name}={token};{other};x=y"):
+            assert number_of(request(app, HTTP_COOKIE=header)) == 1
+
+
+def test_of_several_positions_the_furthest_counts(cluster: Cluster, engines: list[Engine]) -> None:
+    """A client that brings an older position, too, in another cookie of that name or in the header, is not set back."""
+    replicas = Replicas(engines[0], engines[1:])
+    inner = SessionMiddleware(words, engines[0], commit=on_unsafe_success, bind=replicas)
+    app = replicas.middleware(inner, SECRET, header="X-Position")
+    older = dict(request(app, "POST").headers)["X-Position"]
+    catch_up(engines)
+    assert port_of(request(app, HTTP_X_POSITION=older)) in ports(engines[1:])
+
+    with paused(*cluster[1]):
+        newer = dict(request(app, "POST").headers)["X-Position"]
+        names = [f"database_position={token}" for token in (newer, older)]
+        for cookies in (names, names[::-1]):
+            assert number_of(request(app, HTTP_COOKIE="; ".join(cookies))) == 2
+        for brought, in_header in ((newer, older), (older, newer)):
+            cookie = f"database_position={brought}"
+            assert number_of(request(app, HTTP_COOKIE=cookie, HTTP_X_POSITION=in_header)) == 2
 
 
 @pytest.mark.parametrize("twophase", [False, True])
@@ -530,7 +566,7 @@ def test_an_untouched_request_asks_nothing(engines: list[Engine]) -> None:
 
     Browser(wrapped(app, replicas, engines[0]))("GET")
 
-    assert [gauges.requests for gauges in replicas.gauges()] == [0, 0, 0]
+    assert [gauges.requests for gauges in replicas.gauges().servers] == [0, 0, 0]
 
 
 def test_gauges(engines: list[Engine]) -> None:
@@ -541,10 +577,73 @@ def test_gauges(engines: list[Engine]) -> None:
     catch_up(engines)
     browser("GET")
 
-    primary, replica = replicas.gauges()
+    primary, replica = replicas.gauges().servers
 
     assert primary.server == f"postgresql:postgres at 127.0.0.1:{engines[0].url.port}"
     assert (primary.requests, replica.requests, replica.polls, replica.is_up) == (1, 1, 1, True)
+    assert replicas.gauges() in all_gauges()
+
+
+def test_gauges_of_the_primary(cluster: Cluster, engines: list[Engine]) -> None:
+    """Each request of the primary has its reason."""
+    replicas = Replicas(engines[0], engines[1:])
+    app = wrapped(words, replicas, engines[0])
+    reasons: list[dict[str, int]] = []
+
+    def has_gone(browser: Browser, method: str = "GET", path: str = "/") -> None:
+        before = replicas.gauges().to_primary
+        browser(method, path)
+        after = replicas.gauges().to_primary
+        reasons.append({reason: after[reason] - before[reason] for reason in after if after[reason] != before[reason]})
+
+    with paused(*cluster[1]):
+        browser = Browser(app)
+        has_gone(browser, "POST")
+        has_gone(browser)
+        has_gone(Browser(app))
+        has_gone(Browser(app), path="/writes")
+        for replica in replicas._replicas:
+            replica.put_aside("for this test")
+        has_gone(browser)
+        has_gone(Browser(SessionMiddleware(words, engines[0], bind=replicas)))
+
+    assert reasons == [
+        {"its method may write": 1},
+        {"no replica has come so far": 1},
+        {},
+        {"it is another attempt": 1},
+        {"no replica is up": 1},
+        {"it has not passed the middleware": 1},
+    ]
+    assert replicas.gauges().servers[0].requests == 5
+
+
+def test_gauges_of_waits(cluster: Cluster, engines: list[Engine]) -> None:
+    """It is counted who waits, and for how long; and said how late a replica was."""
+    replicas = Replicas(engines[0], engines[1:2], wait=0.05)
+    browser = Browser(wrapped(words, replicas, engines[0]))
+    assert replicas.gauges().servers[1].behind is None
+
+    with paused(*cluster[1]):
+        browser("POST")
+        browser("GET")
+    gauges = replicas.gauges()
+    catch_up(engines)
+    browser("GET")
+
+    assert gauges.waits == 1
+    assert 0.01 < gauges.waited < 10
+    assert gauges.servers[1].behind is not None
+    assert 0.03 < gauges.servers[1].behind < 10
+    assert replicas.gauges().servers[1].behind == 0
+
+
+def test_a_child_takes_no_lock_from_its_parent(engines: list[Engine]) -> None:
+    """A process that was forked while a replica was asked asks it, too."""
+    replica = Replicas(engines[0], engines[1:2])._replicas[0]
+
+    with replica._lock:
+        in_child(lambda: replica.reaches({"": sys.maxsize}))
 
 
 # What is repeated on the primary
@@ -657,12 +756,34 @@ def test_a_replica_that_is_lost(make_engine: MakeEngine, caplog: pytest.LogCaptu
         assert port_of(Browser(app)("GET")) == standby.url.port
         server.crash()
         assert [port_of(Browser(app)("GET")) for _ in range(5)] == [primary.url.port] * 5
-        assert not replicas.gauges()[1].is_up
+        assert not replicas.gauges().servers[1].is_up
         assert caplog.text.count("is put aside") == 1
         server.start()
         time.sleep(2.1)
 
         assert port_of(Browser(app)("GET")) == standby.url.port
+
+
+@pytest.mark.parametrize("options", [{}, {"pool_pre_ping": True}, {"poolclass": NullPool}])
+def test_a_replica_that_comes_back_behind_where_it_was(options: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that has crashed replays again what it had replayed; until then, what was known of it says nothing."""
+    with replication.postgresql(1) as (primary_server, [server]), ExitStack() as stack:
+        primary, standby = create_engine(primary_server.url), create_engine(server.url, **options)
+        for engine in (primary, standby):
+            stack.callback(engine.dispose)
+        Base.metadata.create_all(primary)
+        replicas = Replicas(primary, [standby], wait=20)
+        browser = Browser(wrapped(words, replicas, primary))
+        browser("POST")
+        assert port_of(browser("GET")) == standby.url.port
+        server.crash()
+        server.options["recovery_min_apply_delay"] = "1h"  # so that it does not go on in the meantime
+        server.start()
+        replicas._wait = 0.0
+
+        assert [number_of(browser("GET")) for _ in range(5)] == [1] * 5
+
+    assert caplog.text.count("is put aside") == 1
 
 
 def test_a_replica_that_is_not_there(engines: list[Engine], caplog: pytest.LogCaptureFixture) -> None:
@@ -677,7 +798,7 @@ def test_a_replica_that_is_not_there(engines: list[Engine], caplog: pytest.LogCa
         replicas._replicas[0]._up_again = 0  # as after two seconds
 
     assert caplog.text.count("is put aside: OperationalError") == 1
-    assert replicas.gauges()[1].failures == 2
+    assert replicas.gauges().servers[1].failures == 2
 
 
 def test_a_standby_that_was_promoted(make_engine: MakeEngine, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,6 +11,8 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
 
 from .observe._pools import all_gauges
+from .replicas._gauges import by_replica, requests_by_reason
+from .replicas._replicas import all_gauges as all_gauges_of_replicas
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from .observe import Finding, PoolGauges, RecordHook, RequestRecord
+    from .replicas import ServerGauges
 
 __all__ = ["annotate_span", "measure"]
 
@@ -94,11 +97,16 @@ def measure(meter: Meter | None = None) -> RecordHook:
     requests that are recorded, ``.wait_time`` and ``.use_time``, in seconds. ``wsgi_session.requests`` counts requests
     by the kind of their outcome, and ``wsgi_session.retries`` the attempts after the first.
 
+    Where there are `Replicas`, ``wsgi_session.replicas.requests`` counts requests by ``server`` and ``reason``, which
+    is ``"it has come so far"`` for a replica; of each replica there are ``.polls``, ``.failures`` and ``.behind``, in
+    seconds, and ``.waits`` and ``.wait_time`` of all reads.
+
     Args:
         meter: Makes the instruments; that of the global provider, if it is left out.
     """
     meter = metrics.get_meter("wsgi_session") if meter is None else meter
     _observe_pools(meter)
+    _observe_replicas(meter)
     waits = meter.create_histogram(
         _POOL + "wait_time", "s", "Waiting for a connection.", explicit_bucket_boundaries_advisory=_SECONDS
     )
@@ -149,5 +157,62 @@ def _observed(
         for pool in all_gauges():
             numbers[pool.engine] += number_of(pool)
         return [Observation(number, {_POOL_NAME: engine, **also}) for engine, number in numbers.items()]
+
+    return observe
+
+
+_REPLICAS = _PREFIX + "replicas."
+
+
+def _observe_replicas(meter: Meter) -> None:
+    """Make the instruments of what went where."""
+    meter.create_observable_counter(
+        _REPLICAS + "requests", [_observed_requests], "{request}", "Requests that were sent to a server."
+    )
+    meter.create_observable_counter(
+        _REPLICAS + "polls",
+        [_observed_of_replicas(lambda replica: replica.polls, sum)],
+        "{poll}",
+        "Questions for positions.",
+    )
+    meter.create_observable_counter(
+        _REPLICAS + "failures",
+        [_observed_of_replicas(lambda replica: replica.failures, sum)],
+        "{failure}",
+        "Times that a replica was put aside.",
+    )
+    meter.create_observable_gauge(
+        _REPLICAS + "behind",
+        [_observed_of_replicas(lambda replica: replica.behind, max)],
+        "s",
+        "How late a replica was when it was last asked.",
+    )
+    meter.create_observable_counter(
+        _REPLICAS + "waits",
+        [lambda _options: [Observation(sum(gauges.waits for gauges in all_gauges_of_replicas()))]],
+        "{request}",
+        "Reads that have waited for a replica.",
+    )
+    meter.create_observable_counter(
+        _REPLICAS + "wait_time",
+        [lambda _options: [Observation(sum(gauges.waited for gauges in all_gauges_of_replicas()))]],
+        "s",
+        "Seconds that they have waited.",
+    )
+
+
+def _observed_requests(_options: CallbackOptions) -> Iterable[Observation]:
+    counts = requests_by_reason(all_gauges_of_replicas())
+    return [Observation(count, {"server": server, "reason": reason}) for (server, reason), count in counts.items()]
+
+
+def _observed_of_replicas(
+    number_of: Callable[[ServerGauges], float | None], combine: Callable[[list[float]], float]
+) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    """Return what reads a number of all replicas."""
+
+    def observe(_options: CallbackOptions) -> Iterable[Observation]:
+        numbers = by_replica(all_gauges_of_replicas(), number_of, combine)
+        return [Observation(number, {"server": server}) for server, number in numbers.items()]
 
     return observe

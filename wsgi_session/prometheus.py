@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from .replicas._gauges import by_replica, requests_by_reason
+from .replicas._replicas import all_gauges
+
 if TYPE_CHECKING:
     from .observe import PoolGauges, Recorder
+    from .replicas import ReplicasGauges, ServerGauges
 
 __all__ = ["RecorderCollector"]
 
@@ -27,6 +31,10 @@ class RecorderCollector(Collector):
     ``uses_total``, ``use_seconds_total`` and ``wait_seconds_total``; each by ``pool_name``, the label of the engine.
     Those of requests are ``wsgi_session_requests_total``, by ``outcome``, ``wsgi_session_retries_total``, and
     ``wsgi_session_requests_active``.
+
+    Where there are `Replicas`, ``wsgi_session_replicas_requests_total`` has ``server`` and ``reason``, which is ``"it
+    has come so far"`` for a replica; ``polls_total``, ``failures_total``, ``up`` and ``behind_seconds`` are by
+    ``server``, and ``waits_total`` and ``wait_seconds_total`` are of all reads.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -47,6 +55,7 @@ class RecorderCollector(Collector):
             yield _filled(GaugeMetricFamily(_POOL + name, text, labels=["pool_name"]), gauges.pools, number_of)
         for name, text, number_of in _COUNTERS:
             yield _filled(CounterMetricFamily(_POOL + name, text, labels=["pool_name"]), gauges.pools, number_of)
+        yield from _of_replicas(all_gauges())
 
 
 _POOL = "db_client_connection_"
@@ -89,3 +98,32 @@ def _sums(pools: tuple[PoolGauges, ...], number_of: _NumberOf) -> Iterator[tuple
     for pool in pools:
         sums[pool.engine] += number_of(pool)
     yield from sums.items()
+
+
+_REPLICAS = "wsgi_session_replicas_"
+_NumberOfReplica = Callable[["ServerGauges"], "float | None"]
+
+_OF_REPLICAS: tuple[tuple[type[CounterMetricFamily | GaugeMetricFamily], str, str, _NumberOfReplica], ...] = (
+    (CounterMetricFamily, "polls", "Questions for positions.", lambda replica: replica.polls),
+    (CounterMetricFamily, "failures", "Times that it was put aside.", lambda replica: replica.failures),
+    (GaugeMetricFamily, "up", "Whether it is asked.", lambda replica: replica.is_up),
+    (GaugeMetricFamily, "behind_seconds", "How late it was when it was last asked.", lambda replica: replica.behind),
+)
+
+
+def _of_replicas(found: list[ReplicasGauges]) -> Iterator[Metric]:
+    """Yield what went where, if there are replicas."""
+    if not found:
+        return
+    requests = CounterMetricFamily(_REPLICAS + "requests", "Requests sent to a server.", labels=["server", "reason"])
+    for labels, count in requests_by_reason(found).items():
+        requests.add_metric(labels, count)
+    yield requests
+    for kind, name, text, number_of in _OF_REPLICAS:
+        family = kind(_REPLICAS + name, text, labels=["server"])
+        for server, number in by_replica(found, number_of, sum if kind is CounterMetricFamily else max).items():
+            family.add_metric([server], number)
+        yield family
+    waits, waited = sum(gauges.waits for gauges in found), sum(gauges.waited for gauges in found)
+    yield CounterMetricFamily(_REPLICAS + "waits", "Reads that have waited for a replica.", waits)
+    yield CounterMetricFamily(_REPLICAS + "wait_seconds", "Seconds that they have waited.", waited)

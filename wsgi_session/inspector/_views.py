@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..replicas._replicas import all_gauges
 from ._comparison import comparison
 from ._filters import filter_of, is_quiet
 from ._groups import groups
@@ -79,7 +80,7 @@ def _requests(query: Query, recorder: Recorder) -> View:
     requests = cut(records, _number(query, "part"), REQUESTS)
     hidden = 0 if chosen.every else sum(map(is_quiet, kept))
     values = {"requests": requests, "sort": sort, "filter": chosen, "kept": len(kept), "hidden": hidden}
-    return View("requests", {**values, "gauges": recorder.gauges()})
+    return View("requests", {**values, "gauges": recorder.gauges(), "replicas": all_gauges()})
 
 
 def _request(number: str, query: Query, recorder: Recorder) -> View | None:
@@ -128,8 +129,8 @@ def _statements(query: Query, recorder: Recorder) -> View:
 
 
 def _pools(_query: Query, recorder: Recorder) -> View:
-    """Show how full each pool is."""
-    return View("pools", {"gauges": recorder.gauges()})
+    """Show how full each pool is, and what went to replicas."""
+    return View("pools", {"gauges": recorder.gauges(), "replicas": all_gauges()})
 
 
 def given_in(record: RequestRecord, recorder: Recorder, *, has_plans: bool) -> dict[int, Given]:

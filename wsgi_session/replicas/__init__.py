@@ -1,6 +1,6 @@
 """Reads on replicas, none of which is stale for a client that has written."""
 
+from ._gauges import ReplicasGauges, ServerGauges, ToPrimary
 from ._replicas import Replicas
-from ._server import ServerGauges
 
-__all__ = ["Replicas", "ServerGauges"]
+__all__ = ["Replicas", "ReplicasGauges", "ServerGauges", "ToPrimary"]

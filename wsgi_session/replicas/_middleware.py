@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-from http.cookies import CookieError, SimpleCookie
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 from .._response.start import held
 from .._wsgi import method_and_path
 from ..scope import checked_application
 from ._choice import Choice
-from ._position import NOWHERE
+from ._position import NOWHERE, furthest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,16 +71,16 @@ class PositionMiddleware:
         return start_response(status, headers, *exc_info)
 
     def _brought(self, environ: WSGIEnvironment) -> Position:
-        """Read the position in a header or the cookie; what is forged or too old is none."""
+        """Read the furthest position in the header and the cookies; what is forged or too old is none."""
         shown = [environ[self._variable]] if self._variable in environ else []
-        if self._cookie in environ.get("HTTP_COOKIE", ""):
-            shown += _cookies(environ["HTTP_COOKIE"], self._cookie)
-        return next(filter(None, map(self._tokens.position_in, shown)), NOWHERE)
+        shown += _cookies(environ.get("HTTP_COOKIE", ""), self._cookie)
+        return reduce(furthest, filter(None, map(self._tokens.position_in, shown)), NOWHERE)
 
 
 def _cookies(header: str, name: str) -> list[str]:
-    try:
-        morsel = SimpleCookie(header).get(name)
-    except CookieError:
-        return []
-    return [] if morsel is None else [morsel.value]
+    """Return the values of the cookies of that *name*.
+
+    `http.cookies` reads none of a header in which there is one that it does not understand, as others' often are.
+    """
+    pairs = (pair.partition("=") for pair in header.split(";"))
+    return [value.strip() for found, _, value in pairs if found.strip() == name]

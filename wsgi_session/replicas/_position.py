@@ -37,6 +37,20 @@ def furthest(one: Position, other: Position) -> Position:
     return {domain: max(one.get(domain, 0), other.get(domain, 0)) for domain in {**one, **other}}
 
 
+def answer_of(connection: Any, query: str) -> Any:
+    """Ask on a driver's *connection* that is in no transaction, without beginning one; return the first row."""
+    begins = getattr(connection, "autocommit", None) is False  # PostgreSQL's drivers do; on MySQL's that is a method
+    if begins:
+        connection.autocommit = True
+    cursor = connection.cursor()
+    cursor.execute(query)
+    found = cursor.fetchone()
+    cursor.close()
+    if begins:
+        connection.autocommit = False
+    return found
+
+
 def written(position: Position) -> str:
     """Write a position with characters that a cookie may have."""
     return "_".join(f"{domain}-{at:x}" for domain, at in sorted(position.items()))

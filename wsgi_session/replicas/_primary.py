@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event
 from .._log import log
 from .._session import engines, last_word
 from .._session.codes import code_of
-from ._position import Log, Position, log_of
+from ._position import Log, Position, answer_of, log_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -98,18 +98,8 @@ class Commits:
 
 
 def _scalar(connection: PoolProxiedConnection, query: str) -> str:
-    """Ask on a *connection* that is in no transaction, without beginning one."""
-    driver: Any = connection.driver_connection
-    begins = getattr(driver, "autocommit", None) is False  # PostgreSQL's drivers do; on MySQL's that is a method
-    if begins:
-        driver.autocommit = True
-    cursor: Any = connection.cursor()
-    cursor.execute(query)
-    found = str(cursor.fetchone()[0])
-    cursor.close()
-    if begins:
-        driver.autocommit = False
-    return found
+    """Ask for one value."""
+    return str(answer_of(connection.driver_connection, query)[0])
 
 
 def _renew_demoted(context: ExceptionContext) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
@@ -20,9 +21,11 @@ from ..commit import SAFE_METHODS
 from ..observe._labels import label_of
 from ..retry._conflict import is_retryable
 from . import _primary
+from ._gauges import ReplicasGauges, ServerGauges, ToPrimary
 from ._middleware import PositionMiddleware
-from ._server import Replica, ServerGauges
+from ._server import Replica
 from ._token import Tokens
+from ._track import Track
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication, WSGIEnvironment
@@ -78,22 +81,26 @@ class Replicas:
         self._is_mentioned = False
         self._key = f"wsgi_session.replicas.{id(self):x}"
         self._primary = primary
-        self._replicas = [Replica(engine) for engine in replicas]
-        self._requests_of_primary = 0
+        self._to_primary = dict.fromkeys(ToPrimary, 0)
+        self._track = Track()
+        self._replicas = [Replica(engine, self._track) for engine in replicas]
         self._wait = wait
+        self._waited = 0.0
+        self._waits = 0
         _primary.watch(primary, self._wanted)
         for replica in self._replicas:
             engines.meet(replica.engine)
             event.listen(replica.engine, "handle_error", partial(_put_aside, replica))
+        _all.add(self)
 
     def __call__(self, environ: WSGIEnvironment) -> Engine:
         """Choose the engine of a request: for ``SessionMiddleware(..., bind=...)``."""
-        replica = self._replica_for(environ)
-        if replica is None:
-            self._requests_of_primary += 1
+        chosen = self._choose(environ)
+        if isinstance(chosen, ToPrimary):
+            self._to_primary[chosen] += 1
             return self._primary
-        replica.requests += 1
-        return replica.engine
+        chosen.requests += 1
+        return chosen.engine
 
     def middleware(
         self,
@@ -142,45 +149,86 @@ class Replicas:
             return code in _REFUSED or _is_lost(error)
         return engine is self._primary and code in _REFUSED and _is_lost(error)
 
-    def gauges(self) -> list[ServerGauges]:
-        """Return what each server was asked for in this process, the primary first."""
-        primary = ServerGauges(label_of(self._primary), self._requests_of_primary, 0, 0, is_up=True)
-        return [primary, *(replica.gauges() for replica in self._replicas)]
+    def gauges(self) -> ReplicasGauges:
+        """Return what went where in this process, and how late each replica was; no server is asked for it."""
+        of_primary = sum(self._to_primary.values())
+        primary = ServerGauges(label_of(self._primary), of_primary, 0, 0, is_up=True, behind=None)
+        return ReplicasGauges(
+            servers=(primary, *(replica.gauges() for replica in self._replicas)),
+            to_primary={reason.value: requests for reason, requests in self._to_primary.items()},
+            waits=self._waits,
+            waited=self._waited,
+        )
 
-    def _replica_for(self, environ: WSGIEnvironment) -> Replica | None:
+    def _choose(self, environ: WSGIEnvironment) -> Replica | ToPrimary:
         choice: Choice | None = environ.get(self._key)
         if choice is None:
             self._mention_what_is_missing(environ)
-            return None
-        if environ["REQUEST_METHOD"] not in SAFE_METHODS or environ.get("retry.attempt", 0) > 0 or choice.took:
-            return None
+            return ToPrimary.UNKNOWN
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS:
+            return ToPrimary.METHOD
+        if environ.get("retry.attempt", 0) > 0:
+            return ToPrimary.ATTEMPT
+        if choice.took:
+            return ToPrimary.COMMITTED
         return self._caught_up(choice.brought)
 
-    def _caught_up(self, target: Position) -> Replica | None:
-        """Find a replica that has come to *target*: one that is known to have, else they are asked, one by one."""
+    def _caught_up(self, target: Position) -> Replica | ToPrimary:
+        """Find a replica that has come to *target*: one that is known to have, else one that says so."""
+        for replica in self._up():
+            if replica.is_known_to_reach(target):
+                return replica
+        return self._waited_for(target)
+
+    def _waited_for(self, target: Position) -> Replica | ToPrimary:
+        """Wait until a replica says that it has come to *target*, for as long as a read waits.
+
+        The kind of wait is chosen here, and only here. There is one: the replicas are asked, one by one, again and
+        again, which all servers that are known can answer.
+
+        PostgreSQL 19 can wait itself, in one question: ``WAIT FOR LSN '0/306EE20' WITH (TIMEOUT '10ms', NO_THROW)``,
+        which answers ``success``, ``timeout`` or ``not in recovery``, and knows no timelines, as our positions do not.
+        It would be sent here, outside of a transaction, to the first of the replicas after each has been asked once, if
+        its ``dialect.server_version_info`` begins with 19 or more; the one thread that asks a replica for all would
+        wait for all, until the furthest of their positions. It has not been tried.
+        """
         until = time.monotonic() + self._wait
-        while up := [replica for replica in self._replicas if replica.is_up]:
-            random.shuffle(up)
-            for replica in up:
-                if replica.is_known_to_reach(target):
-                    return replica
+        is_first = True
+        while up := self._up():
             for replica in up:
                 if replica.reaches(target):
                     return replica
             if time.monotonic() + PAUSE > until:
-                return None
-            time.sleep(PAUSE)
-        return None
+                return ToPrimary.BEHIND
+            self._pause(is_first=is_first)
+            is_first = False
+        return ToPrimary.DOWN
+
+    def _pause(self, *, is_first: bool) -> None:
+        began = time.monotonic()
+        time.sleep(PAUSE)
+        self._waits += is_first
+        self._waited += time.monotonic() - began
+
+    def _up(self) -> list[Replica]:
+        """Return the replicas that can be asked, in random order."""
+        up = [replica for replica in self._replicas if replica.is_up]
+        random.shuffle(up)
+        return up
 
     def _wanted(self) -> Note | None:
         """Return who notes a COMMIT that is sent now: the request that this code runs in, if there is one."""
         scope = look()
         while scope is not None:
             if scope.environ is not None and self._key in scope.environ:
-                choice: Choice = scope.environ[self._key]
-                return choice.note
+                return partial(self._note, scope.environ[self._key])
             scope = scope.outer
         return None
+
+    def _note(self, choice: Choice, position: Position) -> None:
+        choice.note(position)
+        if position is not _primary.BEYOND:
+            self._track.note(position)
 
     def _mention_what_is_missing(self, environ: WSGIEnvironment) -> None:
         if not self._is_mentioned:
@@ -191,6 +239,13 @@ class Replicas:
                 _wsgi.method_and_path(environ),
             )
 
+
+def all_gauges() -> list[ReplicasGauges]:
+    """Return what every `Replicas` of this process has sent where."""
+    return [replicas.gauges() for replicas in list(_all)]
+
+
+_all: WeakSet[Replicas] = WeakSet()
 
 _REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT)
 """The codes of a write that the server refuses."""

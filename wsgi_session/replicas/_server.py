@@ -4,63 +4,57 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from .. import _fork
 from .._log import log
 from ..observe._labels import label_of
-from ._position import NOWHERE, Position, furthest, log_of, reaches
+from ._gauges import ServerGauges
+from ._position import NOWHERE, Position, answer_of, furthest, log_of, reaches
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from ._track import Track
 
 ASIDE = 2.0
 """For how many seconds a replica that has failed is not asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerGauges:
-    """What a server was asked for, since the start of this process."""
-
-    server: str
-    """Its label, such as ``"postgresql:shop at db2:5432"``."""
-
-    requests: int
-    """How many sessions of requests were bound to it."""
-
-    polls: int
-    """How often it was asked for its position, each a round trip."""
-
-    failures: int
-    """How often it could not be reached, or was no replica."""
-
-    is_up: bool
-    """Whether it is asked now."""
-
-
 class Replica:
     """One replica.  Lives as long as the program.
 
-    What is known of its position is a lower bound, for a replica only ever goes on: it is never taken for further than
-    it is.
+    What is known of its position is a lower bound, for a replica only ever goes on, unless its server is started again
+    after a crash, or is replaced by another one. All connections are new then. So each new connection is asked where it
+    leads to, and what was known is forgotten with each that is lost.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Know nothing of *engine* yet."""
+    def __init__(self, engine: Engine, track: Track) -> None:
+        """Know nothing of *engine* yet.
+
+        Args:
+            engine: Of the replica.
+            track: Of the primary.
+        """
         self.engine = engine
         self.requests = 0
+        self._behind: float | None = None
         self._failures = 0
         self._in_autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._known: Position = NOWHERE
         self._lock = threading.Lock()
         self._log = log_of(engine)
+        self._losses = 0
         self._polls = 0
+        self._track = track
         self._up_again = 0.0
         self._was_put_aside = False
+        event.listen(engine, "connect", self._on_connect)
+        _replicas.add(self)
 
     @property
     def is_up(self) -> bool:
@@ -83,7 +77,9 @@ class Replica:
         return self.is_up and reaches(self._known, target)
 
     def put_aside(self, reason: object) -> None:
-        """Ask it no more for a while, unless that is so already; the first time in a row is logged."""
+        """Forget where it was, and ask it no more for a while; the first time in a row is logged."""
+        self._losses += 1
+        self._known = NOWHERE
         if not self.is_up:
             return
         self._failures += 1
@@ -94,10 +90,16 @@ class Replica:
 
     def gauges(self) -> ServerGauges:
         """Return what it was asked for."""
-        return ServerGauges(label_of(self.engine), self.requests, self._polls, self._failures, self.is_up)
+        label = label_of(self.engine)
+        return ServerGauges(label, self.requests, self._polls, self._failures, self.is_up, self._behind)
+
+    def disown(self) -> None:
+        """Do without a lock, in a child process, that a thread of the parent may hold."""
+        self._lock = threading.Lock()
 
     def _poll(self) -> None:
         self._polls += 1
+        losses = self._losses
         try:
             with self._in_autocommit.connect() as connection:
                 is_replica, position = connection.execute(text(self._log.of_replica)).one()
@@ -105,7 +107,31 @@ class Replica:
             self.put_aside(type(getattr(error, "orig", None) or error).__name__)
             return
         if not is_replica:
-            self.put_aside("it is no replica (any more)")
+            self.put_aside(_IS_NONE)
             return
+        found = self._log.parse(str(position))
         self._was_put_aside = False
-        self._known = furthest(self._known, self._log.parse(str(position)))
+        self._behind = self._track.seconds_behind(found)
+        if self._losses == losses:
+            self._known = furthest(self._known, found)
+
+    def _on_connect(self, connection: Any, _record: object) -> None:
+        """Refuse a new *connection* to a server that is behind where this one was: its reads would be stale.
+
+        It is refused as a server refuses one, so that the read is repeated on the primary.
+        """
+        known = self._known
+        is_replica, position = answer_of(connection, self._log.of_replica)
+        found = self._log.parse(str(position)) if is_replica else NOWHERE
+        if not reaches(found, known):
+            connection.close()
+            raise self.engine.dialect.loaded_dbapi.OperationalError(
+                f"{label_of(self.engine)} is behind where it was: it was started again, or is another server now."
+            )
+        if not is_replica:
+            self.put_aside(_IS_NONE)
+
+
+_IS_NONE = "it is no replica (any more)"
+
+_replicas: _fork.Inheritance[Replica] = _fork.Inheritance(Replica.disown)
