@@ -21,9 +21,7 @@ it is the client that reads slowly, and not the kernel for it.
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -32,10 +30,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import setups
+from . import gunicorn, setups
 
 BUFFER = 64 * 1024
 SLOW, ORDINARY = 30, 4
@@ -157,26 +154,11 @@ def _read_slowly(port: int, load: Load, answer: Future[int], nearly: threading.E
 @contextmanager
 def served(setup: str, load: Load) -> Iterator[int]:
     """Serve *setup* for as long as the block lasts, and yield the port."""
-    sizes = {"/big": load.size, "/small": 10}
-    with TemporaryDirectory() as folder, socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)  # its connections inherit it
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
-        arguments = (setup, f"sqlite:///{folder}/app.db", load.pool_timeout, sizes)
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--log-level", "warning", "--no-control-socket"),
-            *("--worker-class", "gthread", "--threads", str(SLOW + ORDINARY + 2)),
-            *("--bind", f"fd://{listener.fileno()}", f"benchmarks.setups:application{arguments!r}"),
-        ]
-        server = subprocess.Popen(command, pass_fds=[listener.fileno()], cwd=Path(__file__).parent.parent)
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once, whoever is still reading
-            try:
-                server.wait(10)
-            finally:
-                server.kill()
+    with TemporaryDirectory() as folder:
+        arguments = (setup, f"sqlite:///{folder}/app.db", load.pool_timeout, {"/big": load.size, "/small": 10})
+        target = f"benchmarks.setups:application{arguments!r}"
+        with gunicorn.served(target, threads=SLOW + ORDINARY + 2, buffer=BUFFER) as port:
+            yield port
 
 
 def main(names: list[str]) -> None:

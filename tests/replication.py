@@ -37,6 +37,11 @@ class Standby(PostgreSQL):
         """Have it go on."""
         execute(self, "SELECT pg_wal_replay_resume()")
 
+    def delay(self, time: str) -> None:
+        """Have it be late by *time*, such as ``"200ms"``, from now on."""
+        execute(self, f"ALTER SYSTEM SET recovery_min_apply_delay = '{time}'")
+        execute(self, "SELECT pg_reload_conf()")
+
 
 def execute(server: databases.Server, statement: str) -> Any:
     """Execute a statement on a server, in AUTOCOMMIT, and return the first value of the first row, if any."""
