@@ -1,4 +1,4 @@
-"""gunicorn as a process: with one worker or several, on a port that the kernel names, and ended by its process id."""
+"""gunicorn as a process: with one worker or several, on a port that the kernel names, and ended with its workers."""
 
 from __future__ import annotations
 
@@ -45,13 +45,16 @@ def served(
             *("--worker-class", "gthread", "--workers", str(workers), "--threads", str(threads)),
             *("--bind", f"fd://{listener.fileno()}", target),
         ]
-        fds = [listener.fileno()]
-        server = subprocess.Popen(command, pass_fds=fds, cwd=ROOT, env=os.environ | variables, stderr=output)
+        server = subprocess.Popen(
+            command,
+            pass_fds=[listener.fileno()],
+            cwd=ROOT,
+            env=os.environ | variables,
+            stderr=output,
+            start_new_session=True,
+        )
         try:
             yield listener.getsockname()[1]
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once, whoever is still reading
-            try:
-                server.wait(10)
-            finally:
-                server.kill()
+            os.killpg(server.pid, signal.SIGKILL)  # asked to quit, a worker may wait for a lock of its own for ever
+            server.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,13 +17,16 @@ from .mariadb import MariaDB
 from .postgresql import PostgreSQL, program
 
 
-class Standby(PostgreSQL):
-    """A copy of a primary that follows it."""
+class Member(PostgreSQL):
+    """A primary, or a copy of one that follows it."""
 
-    primary: PostgreSQL
+    primary: Member | None = None
+    """The one that it is a copy of, and follows."""
 
     def creation(self) -> list[str | Path]:
-        """Return the command that copies the primary."""
+        """Return the command that copies the primary, or makes one."""
+        if self.primary is None:
+            return super().creation()
         address = f"host=127.0.0.1 port={self.primary.url.port} user=postgres"
         return [program("pg_basebackup"), "-d", address, "-D", self.folder / "data", "-R", "-X", "stream", "-c", "fast"]
 
@@ -37,9 +42,16 @@ class Standby(PostgreSQL):
         """Have it go on."""
         execute(self, "SELECT pg_wal_replay_resume()")
 
-    def delay(self, time: str) -> None:
-        """Have it be late by *time*, such as ``"200ms"``, from now on."""
-        execute(self, f"ALTER SYSTEM SET recovery_min_apply_delay = '{time}'")
+    def rebuild(self) -> None:
+        """Copy the primary anew, whatever has become of this one."""
+        self.crash()
+        shutil.rmtree(self.folder / "data")
+        self.create()
+        self.start()
+
+    def delay(self, lag: str) -> None:
+        """Have it be late by *lag*, such as ``"200ms"``, from now on."""
+        execute(self, f"ALTER SYSTEM SET recovery_min_apply_delay = '{lag}'")
         execute(self, "SELECT pg_reload_conf()")
 
 
@@ -51,8 +63,32 @@ def execute(server: databases.Server, statement: str) -> Any:
         return result.scalar() if result.returns_rows else None
 
 
+def follow(server: Member, primary: Member) -> None:
+    """Have a standby follow *primary* from now on, and a primary when it is started as a standby."""
+    address = f"host=127.0.0.1 port={primary.url.port} user=postgres"
+    execute(server, f"ALTER SYSTEM SET primary_conninfo = '{address}'")
+    execute(server, "SELECT pg_reload_conf()")
+
+
+def switch_over(old: Member, new: Member, others: list[Member]) -> None:
+    """Have *new*, which streams from *old*, take its place without losing anything, and all others follow it.
+
+    A primary that is stopped in good order sends what it has to the standbys that stream from it before it ends.
+    """
+    follow(old, new)
+    old.stop()
+    new.promote()
+    for other in others:
+        follow(other, new)
+        other.primary = new
+    signal_file = old.folder / "data" / "standby.signal"
+    signal_file.touch()
+    signal_file.chmod(0o666)  # for whoever runs the server
+    old.start()
+
+
 @contextmanager
-def postgresql(standbys: int = 2, **options: Any) -> Iterator[tuple[PostgreSQL, list[Standby]]]:
+def postgresql(standbys: int = 2, **options: Any) -> Iterator[tuple[Member, list[Member]]]:
     """Run a primary and its standbys, for as long as the block lasts.
 
     Args:
@@ -66,8 +102,8 @@ def postgresql(standbys: int = 2, **options: Any) -> Iterator[tuple[PostgreSQL, 
             "hot_standby": "on",
             "max_prepared_transactions": 5,
         }
-        primary = stack.enter_context(databases.running(PostgreSQL, of_primary))
-        kind = type("StandbyOfThis", (Standby,), {"primary": primary})
+        primary = stack.enter_context(databases.running(Member, of_primary))
+        kind = type("Standby", (Member,), {"primary": primary})
         following = of_primary | {"max_standby_streaming_delay": "100ms"} | options
         yield primary, [stack.enter_context(databases.running(kind, following)) for _ in range(standbys)]
 
@@ -90,4 +126,6 @@ def mariadb() -> Iterator[tuple[MariaDB, MariaDB]]:
             " MASTER_USE_GTID=slave_pos",
         )
         execute(replica, "START SLAVE")
+        while not execute(replica, "SELECT @@gtid_slave_pos"):  # it has nothing yet, and shows that by being none
+            time.sleep(0.02)
         yield primary, replica

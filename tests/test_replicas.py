@@ -23,7 +23,6 @@ from benchmarks.wire import RoundTrips, wired
 from tests import mariadb, replication
 from tests.drivers import POSTGRESQL
 from tests.helpers import Base, Exchange, Word, add_words, answer, in_child, request
-from tests.postgresql import PostgreSQL
 from wsgi_session import (
     RequestScopedSession,
     RetryMiddleware,
@@ -41,7 +40,7 @@ from wsgi_session.replicas._track import Track
 KEY = "sqlalchemy.session"
 SECRET = "of these tests alone"
 
-Cluster = tuple[PostgreSQL, list[replication.Standby]]
+Cluster = tuple[replication.Member, list[replication.Member]]
 MakeEngine = Callable[..., Engine]
 
 pytestmark = pytest.mark.system("postgresql-server")
@@ -101,7 +100,7 @@ def catch_up(engines: list[Engine]) -> None:
 
 
 @contextmanager
-def paused(*standbys: replication.Standby) -> Iterator[None]:
+def paused(*standbys: replication.Member) -> Iterator[None]:
     """Have standbys stand still for as long as the block lasts."""
     for standby in standbys:
         standby.pause()
@@ -242,7 +241,7 @@ def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> N
     assert replicas.gauges().servers[1].polls > 1
 
 
-def _resume_when_asked(replicas: Replicas, standby: replication.Standby) -> None:
+def _resume_when_asked(replicas: Replicas, standby: replication.Member) -> None:
     while not replicas.gauges().servers[1].polls:
         time.sleep(0.01)
     standby.resume()
@@ -665,15 +664,17 @@ def test_a_write_in_a_get(cluster: Cluster, make_engine: MakeEngine, driver: str
     standby = make_engine(cluster[1][0], driver, isolation_level=level)
     replicas = Replicas(primary, [standby])
 
-    def app(environ: Any, start_response: Any) -> Any:
-        result = words(environ, start_response)
-        environ[KEY].commit()
-        return result
-
-    exchange = Browser(wrapped(app, replicas, primary))("GET", "/writes")
+    exchange = Browser(wrapped(committing, replicas, primary))("GET", "/writes")
 
     assert port_of(exchange) == primary.url.port
     assert "Set-Cookie" in dict(exchange.headers)
+
+
+def committing(environ: Any, start_response: Any) -> Any:
+    """Do as `words`, and commit in the view."""
+    result = words(environ, start_response)
+    environ[KEY].commit()
+    return result
 
 
 def test_a_commit_on_a_replica_is_none(engines: list[Engine]) -> None:
@@ -734,7 +735,7 @@ def test_a_read_that_meets_what_is_replayed(cluster: Cluster, make_engine: MakeE
     assert attempts == [0, 1]
 
 
-def _drop_when_read(primary: PostgreSQL, standbys: list[replication.Standby]) -> None:
+def _drop_when_read(primary: replication.Member, standbys: list[replication.Member]) -> None:
     """Drop the table as soon as the first standby is reading it."""
     reading = "SELECT 1 FROM pg_locks WHERE relation = 'passing'::regclass"
     while not replication.execute(standbys[0], reading):
@@ -816,6 +817,24 @@ def test_a_standby_that_was_promoted(make_engine: MakeEngine, caplog: pytest.Log
         assert "it is no replica (any more)" in caplog.text
 
 
+@at_each_level
+@pytest.mark.parametrize("driver", POSTGRESQL)
+def test_a_write_to_a_standby_that_was_promoted(make_engine: MakeEngine, driver: str, level: str) -> None:
+    """It writes nothing, though it could now, on connections that it had before: that would be lost, or unseen."""
+    with replication.postgresql(1) as (primary_server, [server]):
+        primary, standby = make_engine(primary_server, driver), make_engine(server, driver, isolation_level=level)
+        Base.metadata.create_all(primary)
+        catch_up([primary, standby])
+        app = wrapped(committing, Replicas(primary, [standby]), primary)
+        assert port_of(Browser(app)("GET")) == standby.url.port
+        server.promote()
+
+        exchange = Browser(app)("GET", "/writes")
+
+        assert (number_of(exchange), port_of(exchange)) == (1, primary.url.port)
+        assert "Set-Cookie" in dict(exchange.headers)
+
+
 @pytest.mark.parametrize("driver", POSTGRESQL[:2])  # pg8000 takes one host
 def test_a_switchover(make_engine: MakeEngine, driver: str) -> None:
     """Where the primary only reads from now on, its whole pool is renewed, and what it has refused is repeated."""
@@ -893,6 +912,9 @@ def test_mariadb(make_engine: MakeEngine) -> None:
 
         refused = Browser(wrapped(words, Replicas(primary, [replica]), primary))("GET", "/writes")
         assert (number_of(refused), port_of(refused)) == (3, primary.url.port)
+        replication.execute(servers[1], "SET GLOBAL read_only = 0")  # as where it is promoted
+        refused = Browser(wrapped(words, Replicas(primary, [replica]), primary))("GET", "/writes")
+        assert (number_of(refused), port_of(refused)) == (3, primary.url.port)
         replication.execute(servers[0], "SET GLOBAL read_only = 1")
         before = backend(primary)
         with pytest.raises(DBAPIError):
@@ -929,6 +951,7 @@ def _of_unknown_driver(engine: Engine) -> Engine:
         (lambda engine: Replicas(_of_unknown_driver(engine), []), "it is not known what the driver 'unheard' does"),
         (lambda engine: Replicas("postgresql://db1", []), "Replicas takes engines, not 'postgresql://db1'"),  # type: ignore[arg-type]
         (lambda engine: Replicas(engine, [], wait=-1), "wait=-1 has to be"),
+        (lambda engine: Replicas(engine, [engine.execution_options(a=1)]), "shop.* is the primary, too"),
         (lambda engine: Replicas(create_engine("sqlite:///of_all"), []), "sqlite:///of_all.* are not known"),
         (lambda engine: Replicas(engine, [create_engine("sqlite:///of_one")]), "sqlite:///of_one.* are not known"),
         (lambda engine: Replicas(engine, []).middleware(words, "short"), "secret has to have 16 bytes"),

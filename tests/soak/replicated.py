@@ -1,6 +1,6 @@
 """An application over a primary and its replicas, to be served by several processes: it writes, reads and says where.
 
-``POST /?client=7&number=3`` writes a pair of marks, in one transaction, and ``GET /?client=7`` counts those of a client.
+``POST /?client=7&number=3`` writes a pair of marks, in one transaction; ``GET /?client=7`` counts those of a client.
 The answer is of JSON: what was read, from which server's port, and what this process has sent where.
 """
 

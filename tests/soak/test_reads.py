@@ -31,7 +31,7 @@ class Place(NamedTuple):
     """A server, and what is behind it."""
 
     port: int
-    standbys: list[replication.Standby]
+    standbys: list[replication.Member]
     ports: set[int]
     """Those of the standbys."""
 
@@ -48,7 +48,7 @@ def place() -> Iterator[Place]:
 
 
 @contextmanager
-def late(standbys: list[replication.Standby]) -> Iterator[None]:
+def late(standbys: list[replication.Member]) -> Iterator[None]:
     """Have the first standby 200 ms late, and the second stand still and go on, every 0.7 seconds."""
     first, second = standbys
     is_over = threading.Event()

@@ -23,6 +23,9 @@ class Log:
     of_replica: str
     """The query that asks a replica: whether it is one, and its position."""
 
+    reads_only: str
+    """The statement by which a connection refuses every write, also when its server has become a primary."""
+
     parse: Callable[[str], Position]
     """Reads what the server has answered."""
 
@@ -37,13 +40,18 @@ def furthest(one: Position, other: Position) -> Position:
     return {domain: max(one.get(domain, 0), other.get(domain, 0)) for domain in {**one, **other}}
 
 
-def answer_of(connection: Any, query: str) -> Any:
-    """Ask on a driver's *connection* that is in no transaction, without beginning one; return the first row."""
+def answer_of(connection: Any, *statements: str) -> Any:
+    """Send statements on a driver's *connection* that is in no transaction, without beginning one.
+
+    Returns:
+        The first row of the last one.
+    """
     begins = getattr(connection, "autocommit", None) is False  # PostgreSQL's drivers do; on MySQL's that is a method
     if begins:
         connection.autocommit = True
     cursor = connection.cursor()
-    cursor.execute(query)
+    for statement in statements:
+        cursor.execute(statement)
     found = cursor.fetchone()
     cursor.close()
     if begins:
@@ -84,11 +92,13 @@ def _of_gtids(text: str) -> Position:
 _OF_POSTGRESQL = Log(
     of_primary="SELECT pg_current_wal_insert_lsn()",
     of_replica="SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()",
+    reads_only="SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
     parse=_of_lsn,
 )
 _OF_MARIADB = Log(
     of_primary="SELECT @@last_gtid",
     of_replica="SELECT @@gtid_slave_pos <> '', @@gtid_slave_pos",
+    reads_only="SET SESSION TRANSACTION READ ONLY",
     parse=_of_gtids,
 )
 

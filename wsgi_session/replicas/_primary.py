@@ -26,6 +26,9 @@ OPTION_PREVENTS_STATEMENT = "1290"
 """The code with which MariaDB refuses a write where ``read_only`` is on, and more for other options."""
 
 
+CANNOT_IN_READ_ONLY = "1792"
+"""The code with which MariaDB refuses a write in a transaction that only reads."""
+
 BEYOND: Position = {"": sys.maxsize}
 """What no replica reaches: where the position of a commit is not known, its client reads from the primary."""
 

@@ -65,16 +65,18 @@ class Replicas:
             primary: The engine that writes, as the `sessionmaker` has it. PostgreSQL or MariaDB, by a driver that is
                 known.
             replicas: An engine for each replica: an address behind which there are several will not do, for they differ
-                in their positions.
+                in their positions. Their connections only read, whatever their servers become.
             wait: The seconds that a read waits for a replica to catch up before it goes to the primary.
 
         Raises:
             TypeError: If an argument is of another kind, or a database or driver is not known.
-            ValueError: If *wait* is negative.
+            ValueError: If *wait* is negative, or an engine is that of the primary.
         """
         for engine in (primary, *replicas):
             if not isinstance(engine, Engine):
                 raise TypeError(f"Replicas takes engines, not {engine!r}.")
+        if any(engine.pool is primary.pool for engine in replicas):
+            raise ValueError(f"{primary!r} is the primary, too. Make an engine of its own for each replica.")
         if not isinstance(wait, int | float) or not wait >= 0:
             raise ValueError(f"wait={wait!r} has to be a number of seconds, 0 or more.")
         self.engines: list[Engine] = [primary, *replicas]
@@ -247,7 +249,7 @@ def all_gauges() -> list[ReplicasGauges]:
 
 _all: WeakSet[Replicas] = WeakSet()
 
-_REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT)
+_REFUSED = (_primary.READ_ONLY_TRANSACTION, _primary.OPTION_PREVENTS_STATEMENT, _primary.CANNOT_IN_READ_ONLY)
 """The codes of a write that the server refuses."""
 
 

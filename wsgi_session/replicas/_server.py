@@ -31,6 +31,9 @@ class Replica:
     What is known of its position is a lower bound, for a replica only ever goes on, unless its server is started again
     after a crash, or is replaced by another one. All connections are new then. So each new connection is asked where it
     leads to, and what was known is forgotten with each that is lost.
+
+    When the server is promoted its connections stay, and could write where nobody looks for it. So each is one that
+    only reads.
     """
 
     def __init__(self, engine: Engine, track: Track) -> None:
@@ -54,6 +57,7 @@ class Replica:
         self._up_again = 0.0
         self._was_put_aside = False
         event.listen(engine, "connect", self._on_connect)
+        engine.dispose()  # connections that it may have already
         _replicas.add(self)
 
     @property
@@ -116,12 +120,12 @@ class Replica:
             self._known = furthest(self._known, found)
 
     def _on_connect(self, connection: Any, _record: object) -> None:
-        """Refuse a new *connection* to a server that is behind where this one was: its reads would be stale.
+        """Have a new *connection* refuse to write, and refuse it if its server is behind where this one was.
 
-        It is refused as a server refuses one, so that the read is repeated on the primary.
+        Its reads would be stale. It is refused as a server refuses one, so that the read is repeated on the primary.
         """
         known = self._known
-        is_replica, position = answer_of(connection, self._log.of_replica)
+        is_replica, position = answer_of(connection, self._log.reads_only, self._log.of_replica)
         found = self._log.parse(str(position)) if is_replica else NOWHERE
         if not reaches(found, known):
             connection.close()
