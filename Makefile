@@ -6,6 +6,8 @@
 # make mutants show that the tests of the guarantees can fail
 # make dist    build what is published, and check it
 # make newcomer follow the README and the tutorial, with nothing but Python and make
+# make replicas run the demo over a PostgreSQL and two standbys of its own (PORT=8123 chooses the port)
+# make soak    make a million requests, and many over a server whose connections are ended (ARGS="--mixed 10000")
 # make bench   run the benchmarks (BENCHMARKS=slow_clients chooses one)
 # make lock    renew requirements/, the releases that all of these install
 # make test-newest run the tests with the newest releases, and say what has moved
@@ -31,10 +33,16 @@ define INSTALL
 endef
 PIP = $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-newest check docs mutants servers bench dist newcomer lock clean
+.PHONY: demo replicas soak test test-all test-newest check docs mutants servers bench dist newcomer lock clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python demo.py --port $(PORT)
+
+replicas: $(VENV)/.test
+	@$(BIN)/python -m examples.replicas --port $(PORT)
+
+soak: $(VENV)/.test
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 test: $(VENV)/.test
 	@$(BIN)/python -m $(PYTEST) $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -409,6 +409,27 @@ def test_a_lost_connection(retry_disconnects: bool, engine: Engine) -> None:
     assert exchange.body == (b"done" if retry_disconnects else b"sorry")
     assert words(engine).count("ada") == retry_disconnects
     assert is_clean(engine)
+
+
+@on_postgresql
+@pytest.mark.parametrize("handled", ["in a savepoint", "and gone on"])
+def test_a_lost_connection_that_was_handled(handled: str, engine: Engine) -> None:
+    """No savepoint absorbs it. What comes after it says only that the transaction is gone, so it is repeated."""
+
+    def view(environ: Any) -> str:
+        add_words(environ[KEY], "ada")
+        environ[KEY].flush()
+        if environ["retry.attempt"] == 0:
+            with suppress(DBAPIError), environ[KEY].begin_nested() if handled == "in a savepoint" else nullcontext():
+                cut(environ[KEY])
+                environ[KEY].scalar(select(Word.id))
+        environ[KEY].scalar(select(Word.id))
+        return "done"
+
+    app = behind_framework(engine, view, retry_disconnects=True)
+
+    assert request(app, "POST").body == b"done"
+    assert words(engine).count("ada") == 1
 
 
 @on_postgresql

@@ -359,8 +359,8 @@ FAULTS = [
         "a savepoint absorbs nothing",
         11,
         "retry/_attempt",
-        "        self._absorbed, self.last_error = self.last_error, None",
-        "        pass",
+        "            self._absorbed, self.last_error = self.last_error, None",
+        "            pass",
     ),
     Fault(
         "an error hides the conflict before it",

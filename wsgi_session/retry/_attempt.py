@@ -107,8 +107,12 @@ class Attempt:
             self.commits(connection)
 
     def absorbs(self) -> None:
-        """Note that there is to be a rollback to a savepoint, which absorbs an error unless it fails itself."""
-        self._absorbed, self.last_error = self.last_error, None
+        """Note that there is to be a rollback to a savepoint, which absorbs an error unless it fails itself.
+
+        Where the connection is lost there is none: SQLAlchemy leaves it out.
+        """
+        if not self.has_lost_connection:
+            self._absorbed, self.last_error = self.last_error, None
 
     def fails(self, context: ExceptionContext) -> None:
         """Note an error of a database.  One that nobody can tell from a success does not undo `commits`."""
