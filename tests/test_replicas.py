@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, func, select, text
+from sqlalchemy import Engine, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
@@ -261,6 +261,20 @@ def test_one_thread_asks_a_replica_for_all(engines: list[Engine]) -> None:
 
     assert answers == [False]
     assert replica.gauges().polls == 1
+
+
+def test_a_replica_that_is_lost_while_it_is_asked(engines: list[Engine]) -> None:
+    """What it has answered before is not known of what comes after it."""
+    replica = Replicas(engines[0], engines[1:2])._replicas[0]
+
+    @event.listens_for(engines[1], "after_cursor_execute", once=True)
+    def is_lost(*_of_the_poll: object) -> None:
+        replica.put_aside("for this test")
+
+    assert not replica.reaches({"": 1})
+    assert not replica.is_known_to_reach({"": 1})
+    replica._up_again = 0  # as after two seconds
+    assert replica.reaches({"": 1})
 
 
 def test_no_replica(engines: list[Engine]) -> None:
