@@ -189,10 +189,10 @@ class Replicas:
         again, which all servers that are known can answer.
 
         PostgreSQL 19 can wait itself, in one question: ``WAIT FOR LSN '0/306EE20' WITH (TIMEOUT '10ms', NO_THROW)``,
-        which answers ``success``, ``timeout`` or ``not in recovery``, and knows no timelines, as our positions do not.
-        It would be sent here, outside of a transaction, to the first of the replicas after each has been asked once, if
-        its ``dialect.server_version_info`` begins with 19 or more; the one thread that asks a replica for all would
-        wait for all, until the furthest of their positions. It has not been tried.
+        which takes no parameters, and answers with a row: ``success``, ``timeout`` or ``not in recovery``. It knows no
+        timelines, as our positions do not. It would be sent here, to the first of the replicas after each has been
+        asked once, if its ``dialect.server_version_info`` begins with 19 or more; the one thread that asks a replica
+        for all would wait for all, until the furthest of their positions. No test has it.
         """
         until = time.monotonic() + self._wait
         is_first = True
