@@ -19,6 +19,7 @@ from wsgi_session import SessionMiddleware, on_success
 from wsgi_session.inspector import Inspector
 from wsgi_session.inspector._waterfall import lanes
 from wsgi_session.observe import Recorder
+from wsgi_session.replicas import Replicas, ToPrimary
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -122,8 +123,22 @@ def large(environ: Any) -> None:
         environ["sqlalchemy.session"].execute(text("SELECT :number"), {"number": number})
 
 
+@pytest.fixture
+def replicas() -> Replicas:
+    """Return replicas of which one is late, and one is put aside."""
+    primary, *standbys = (create_engine(f"postgresql+psycopg://db{number}.example/shop") for number in (1, 2, 3))
+    replicas = Replicas(primary, standbys)
+    replicas._to_primary |= {ToPrimary.METHOD: 12, ToPrimary.BEHIND: 3}
+    late, lost = replicas._replicas
+    late.requests, late._behind = 345, 0.21
+    lost.put_aside("for this test")
+    return replicas
+
+
 @SCREENS
-def test_every_page_is_readable(page: Page, screen: str, complaints: list[str], pictures: Path) -> None:
+def test_every_page_is_readable(
+    page: Page, screen: str, complaints: list[str], pictures: Path, replicas: Replicas
+) -> None:
     """No page is wider than its window, axe-core finds nothing to mend, and no policy is broken by hostile text."""
     for name in ("", "routes", "requests/1", "requests/2", "requests/3?part=3", "live", "statements", "pools"):
         page.goto(f"/{name}")
