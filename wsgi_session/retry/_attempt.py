@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.orm import Session, SessionTransaction
 
 from .. import callbacks
@@ -121,9 +122,10 @@ class Attempt:
         error = context.sqlalchemy_exception or context.original_exception
         if is_echo(error):
             error = self.last_error or self._absorbed or error
+        else:
+            self.has_lost_connection = context.is_disconnect or context.connection is None
         self.last_engine = context.engine
         self.last_error = error
-        self.has_lost_connection = context.is_disconnect or context.connection is None
         if context.is_disconnect and texts.is_commit(context.statement or "", context.dialect.name):
             self.is_committed = True
         if self._committing is None or self._committing[0] is not context.connection:
@@ -250,7 +252,9 @@ def _is_failed_commit(context: ExceptionContext) -> bool:
 
     An error while rows are fetched has no statement, either, but a context; it ends no transaction. What is neither
     the driver's nor ours has struck from outside, as a timeout by a signal does: nobody knows what became of COMMIT.
+    SQLAlchemy sends none on a connection that was lost before.
     """
     if context.statement is not None or context.execution_context is not None or context.is_disconnect:
         return False
-    return isinstance(context.original_exception, (context.dialect.loaded_dbapi.Error, TransactionLostError))
+    refusals = (context.dialect.loaded_dbapi.Error, PendingRollbackError, TransactionLostError)
+    return isinstance(context.original_exception, refusals)
