@@ -386,8 +386,12 @@ def test_a_look_at_the_pool_is_no_drought(engine: Engine) -> None:
 
 def cut(session: Any) -> None:
     """Have the server end the connection of *session*."""
-    number = session.scalar(text("SELECT pg_backend_pid()"))
-    with beside(session.get_bind()).connect() as other:
+    end(session.get_bind(), session.scalar(text("SELECT pg_backend_pid()")))
+
+
+def end(engine: Engine, number: int) -> None:
+    """Have the server end a connection of *engine*."""
+    with beside(engine).connect() as other:
         other.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
 
 
@@ -425,6 +429,30 @@ def test_a_lost_connection_that_was_handled(handled: str, engine: Engine) -> Non
                 environ[KEY].scalar(select(Word.id))
         if handled != "until COMMIT":
             environ[KEY].scalar(select(Word.id))
+        return "done"
+
+    app = behind_framework(engine, view, retry_disconnects=True)
+
+    assert request(app, "POST").body == b"done"
+    assert words(engine).count("ada") == 1
+
+
+@on_postgresql
+def test_a_connection_that_is_lost_at_the_end_of_a_savepoint(engine: Engine) -> None:
+    """It is no echo of the error for which the savepoint is rolled back."""
+
+    def view(environ: Any) -> str:
+        session = environ[KEY]
+        add_words(session, "ada")
+        session.flush()
+        number = session.scalar(text("SELECT pg_backend_pid()"))
+        if environ["retry.attempt"] == 0:
+            with suppress(DBAPIError), session.begin_nested():
+                try:
+                    session.execute(text("SELECT 1/0"))
+                finally:
+                    end(engine, number)
+        session.scalar(select(Word.id))
         return "done"
 
     app = behind_framework(engine, view, retry_disconnects=True)

@@ -120,10 +120,11 @@ class Attempt:
         if context.is_pre_ping:  # the pool makes another connection
             return
         error = context.sqlalchemy_exception or context.original_exception
-        if is_echo(error):
-            error = self.last_error or self._absorbed or error
+        is_lost = context.is_disconnect or context.connection is None
+        if is_lost or not is_echo(error):
+            self.has_lost_connection = is_lost
         else:
-            self.has_lost_connection = context.is_disconnect or context.connection is None
+            error = self.last_error or self._absorbed or error
         self.last_engine = context.engine
         self.last_error = error
         if context.is_disconnect and texts.is_commit(context.statement or "", context.dialect.name):
