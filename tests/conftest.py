@@ -47,6 +47,7 @@ SLOWEST = (
     "test_all_life_machine",
     "test_05_the_last_word",
     "test_servers",
+    "test_reads",
     "test_site_browser",
     "test_walkthroughs",
     "test_all_databases",
