@@ -801,6 +801,30 @@ def test_a_replica_that_comes_back_behind_where_it_was(options: Any, caplog: pyt
     assert caplog.text.count("is put aside") == 1
 
 
+def test_who_had_chosen_a_replica_before_it_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """A request that has waited for a connection since, and gets a new one, is not to read what is stale, either."""
+    with replication.postgresql(1) as (primary_server, [server]), ExitStack() as stack:
+        primary, standby = create_engine(primary_server.url), create_engine(server.url, poolclass=NullPool)
+        for engine in (primary, standby):
+            stack.callback(engine.dispose)
+        Base.metadata.create_all(primary)
+        replicas = Replicas(primary, [standby], wait=20)
+        browser = Browser(wrapped(words, replicas, primary))
+        browser("POST")
+        assert port_of(browser("GET")) == standby.url.port
+        [replica] = replicas._replicas
+        server.crash()
+        server.options["recovery_min_apply_delay"] = "1h"
+        server.start()
+        for _ in range(2):
+            replica.put_aside("because another request has met the crash")
+
+        with pytest.raises(DBAPIError, match="is behind where it was"):
+            standby.connect()
+        replica._before = 0.0, replica._before[1]  # as after a minute
+        standby.connect().close()
+
+
 def test_a_replica_that_is_not_there(engines: list[Engine], caplog: pytest.LogCaptureFixture) -> None:
     """A replica that cannot be asked is put aside, which is said once until it answers."""
     nowhere = create_engine(engines[1].url.set(port=1))

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 ASIDE = 2.0
 """For how many seconds a replica that has failed is not asked."""
 
+REMEMBERED = 60.0
+"""For how many seconds a replica that was lost has to come to where it was: who has chosen it may wait for its pool."""
+
 
 class Replica:
     """One replica.  Lives as long as the program.
 
     What is known of its position is a lower bound, for a replica only ever goes on, unless its server is started again
-    after a crash, or is replaced by another one. All connections are new then. So each new connection is asked where it
-    leads to, and what was known is forgotten with each that is lost.
+    after a crash, or is replaced by another one. All connections are new then. So what was known is forgotten with each
+    that is lost, and each new one is asked where it leads to.
 
     When the server is promoted its connections stay, and could write where nobody looks for it. So each is one that
     only reads.
@@ -45,6 +48,7 @@ class Replica:
         """
         self.engine = engine
         self.requests = 0
+        self._before: tuple[float, Position] = (0.0, NOWHERE)
         self._behind: float | None = None
         self._failures = 0
         self._in_autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -83,6 +87,8 @@ class Replica:
     def put_aside(self, reason: object) -> None:
         """Forget where it was, and ask it no more for a while; the first time in a row is logged."""
         self._losses += 1
+        if self._known:
+            self._before = time.monotonic() + REMEMBERED, self._least()
         self._known = NOWHERE
         if not self.is_up:
             return
@@ -124,16 +130,21 @@ class Replica:
 
         Its reads would be stale. It is refused as a server refuses one, so that the read is repeated on the primary.
         """
-        known = self._known
+        least = self._least()
         is_replica, position = answer_of(connection, self._log.reads_only, self._log.of_replica)
         found = self._log.parse(str(position)) if is_replica else NOWHERE
-        if not reaches(found, known):
+        if not reaches(found, least):
             connection.close()
             raise self.engine.dialect.loaded_dbapi.OperationalError(
                 f"{label_of(self.engine)} is behind where it was: it was started again, or is another server now."
             )
         if not is_replica:
             self.put_aside(_IS_NONE)
+
+    def _least(self) -> Position:
+        """Return where its server has been, as far as that counts."""
+        until, before = self._before
+        return furthest(self._known, before) if time.monotonic() < until else self._known
 
 
 _IS_NONE = "it is no replica (any more)"
