@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -525,6 +526,19 @@ def test_a_view_that_commits_after_start_response(engines: list[Engine]) -> None
     assert "Set-Cookie" in dict(request(replicas.middleware(inner, SECRET), "POST").headers)
 
 
+def test_several_of_one_primary(cluster: Cluster, engines: list[Engine]) -> None:
+    """Each has its replicas and its clients, and none takes the positions of another."""
+    each = [Replicas(engines[0], engines[number:]) for number in (1, 2)]
+    browsers = [Browser(wrapped(words, replicas, engines[0])) for replicas in each]
+
+    with paused(*cluster[1]):
+        for number, browser in enumerate(browsers, 1):
+            browser("POST")
+            assert number_of(browser("GET")) == number
+    with session_scope(RequestScopedSession(sessionmaker(engines[0]))) as session:
+        add_words(session, "by a job")
+
+
 # What it costs
 
 
@@ -779,50 +793,43 @@ def test_a_replica_that_is_lost(make_engine: MakeEngine, caplog: pytest.LogCaptu
         assert port_of(Browser(app)("GET")) == standby.url.port
 
 
-@pytest.mark.parametrize("options", [{}, {"pool_pre_ping": True}, {"poolclass": NullPool}])
-def test_a_replica_that_comes_back_behind_where_it_was(options: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A replica that has crashed replays again what it had replayed; until then, what was known of it says nothing."""
+def test_a_replica_that_comes_back_behind_where_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    """A replica that has crashed replays again what it had replayed; until then, what was known of it says nothing.
+
+    Nor does it to a request that had chosen it before, and has waited for a connection since.
+    """
     with replication.postgresql(1) as (primary_server, [server]), ExitStack() as stack:
-        primary, standby = create_engine(primary_server.url), create_engine(server.url, **options)
-        for engine in (primary, standby):
+        primary, *standbys = [
+            create_engine(primary_server.url),
+            *(
+                create_engine(server.url, **options)
+                for options in ({}, {"pool_pre_ping": True}, {"poolclass": NullPool})
+            ),
+        ]
+        for engine in (primary, *standbys):
             stack.callback(engine.dispose)
         Base.metadata.create_all(primary)
-        replicas = Replicas(primary, [standby], wait=20)
-        browser = Browser(wrapped(words, replicas, primary))
-        browser("POST")
-        assert port_of(browser("GET")) == standby.url.port
+        every = [Replicas(primary, [standby], wait=20) for standby in standbys]
+        browsers = [Browser(wrapped(words, replicas, primary)) for replicas in every]
+        for number, browser in enumerate(browsers, 1):
+            browser("POST")
+            read = browser("GET")
+            assert (number_of(read), port_of(read)) == (number, server.url.port)
         server.crash()
         server.options["recovery_min_apply_delay"] = "1h"  # so that it does not go on in the meantime
         server.start()
-        replicas._wait = 0.0
 
-        assert [number_of(browser("GET")) for _ in range(5)] == [1] * 5
-
-    assert caplog.text.count("is put aside") == 1
-
-
-def test_who_had_chosen_a_replica_before_it_was_lost(caplog: pytest.LogCaptureFixture) -> None:
-    """A request that has waited for a connection since, and gets a new one, is not to read what is stale, either."""
-    with replication.postgresql(1) as (primary_server, [server]), ExitStack() as stack:
-        primary, standby = create_engine(primary_server.url), create_engine(server.url, poolclass=NullPool)
-        for engine in (primary, standby):
-            stack.callback(engine.dispose)
-        Base.metadata.create_all(primary)
-        replicas = Replicas(primary, [standby], wait=20)
-        browser = Browser(wrapped(words, replicas, primary))
-        browser("POST")
-        assert port_of(browser("GET")) == standby.url.port
-        [replica] = replicas._replicas
-        server.crash()
-        server.options["recovery_min_apply_delay"] = "1h"
-        server.start()
-        for _ in range(2):
-            replica.put_aside("because another request has met the crash")
-
+        for number, (browser, replicas) in enumerate(zip(browsers, every, strict=True), 1):
+            replicas._wait = 0.0
+            assert [number_of(browser("GET")) >= number for _ in range(3)] == [True] * 3
+        [replica] = every[-1]._replicas
+        replica.put_aside("because another request has met the crash")
         with pytest.raises(DBAPIError, match="is behind where it was"):
-            standby.connect()
+            standbys[-1].connect()
         replica._before = 0.0, replica._before[1]  # as after a minute
-        standby.connect().close()
+        standbys[-1].connect().close()
+
+    assert caplog.text.count("is put aside") == len(every)
 
 
 def test_a_replica_that_is_not_there(engines: list[Engine], caplog: pytest.LogCaptureFixture) -> None:
@@ -855,22 +862,26 @@ def test_a_standby_that_was_promoted(make_engine: MakeEngine, caplog: pytest.Log
         assert "it is no replica (any more)" in caplog.text
 
 
-@at_each_level
-@pytest.mark.parametrize("driver", POSTGRESQL)
-def test_a_write_to_a_standby_that_was_promoted(make_engine: MakeEngine, driver: str, level: str) -> None:
+def test_a_write_to_a_standby_that_was_promoted(make_engine: MakeEngine) -> None:
     """It writes nothing, though it could now, on connections that it had before: that would be lost, or unseen."""
     with replication.postgresql(1) as (primary_server, [server]):
-        primary, standby = make_engine(primary_server, driver), make_engine(server, driver, isolation_level=level)
+        primary = make_engine(primary_server)
+        drivers = [str(one.values[0]) for one in POSTGRESQL]
+        standbys = [
+            make_engine(server, driver, isolation_level=level)
+            for driver, level in itertools.product(drivers, ("READ COMMITTED", "AUTOCOMMIT"))
+        ]
         Base.metadata.create_all(primary)
-        catch_up([primary, standby])
-        app = wrapped(committing, Replicas(primary, [standby]), primary)
-        assert port_of(Browser(app)("GET")) == standby.url.port
+        catch_up([primary, *standbys])
+        apps = [wrapped(committing, Replicas(primary, [standby]), primary) for standby in standbys]
+        assert [port_of(Browser(app)("GET")) for app in apps] == [server.url.port] * len(apps)
         server.promote()
 
-        exchange = Browser(app)("GET", "/writes")
+        exchanges = [Browser(app)("GET", "/writes") for app in apps]
 
-        assert (number_of(exchange), port_of(exchange)) == (1, primary.url.port)
-        assert "Set-Cookie" in dict(exchange.headers)
+        assert [port_of(exchange) for exchange in exchanges] == [primary.url.port] * len(apps)
+        assert [number_of(exchange) for exchange in exchanges] == list(range(1, len(apps) + 1))
+        assert all("Set-Cookie" in dict(exchange.headers) for exchange in exchanges)
 
 
 @pytest.mark.parametrize("driver", POSTGRESQL[:2])  # pg8000 takes one host

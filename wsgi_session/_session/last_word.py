@@ -97,6 +97,11 @@ class LastWord:
         dialect.do_savepoint = self.do_savepoint
         dialect.is_disconnect = self.is_disconnect
 
+    @property
+    def of_writes(self) -> CommitOfWrites | None:
+        """What commits where something was written, if it is not the dialect."""
+        return self._of_writes
+
     def commit_writes_by(self, of_writes: CommitOfWrites) -> None:
         """Have what was written committed by *of_writes*, from now on."""
         self._of_writes = of_writes

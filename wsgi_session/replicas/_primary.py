@@ -50,6 +50,9 @@ def watch(engine: Engine, wanted: Callable[[], Note | None]) -> None:
     word = last_word.of(engine.dialect)
     if word is None:
         raise TypeError(f"{engine!r}: it is not known what the driver {engine.dialect.driver!r} does at a COMMIT.")
+    if isinstance(word.of_writes, Commits):
+        word.of_writes.wanted.append(wanted)
+        return
     word.commit_writes_by(Commits(engine, word, wanted))
     event.listen(engine, "handle_error", _renew_demoted)
 
@@ -58,11 +61,17 @@ class Commits:
     """Commits, and asks for the position in the same breath.  Lives as long as the engine."""
 
     def __init__(self, engine: Engine, word: LastWord, wanted: Callable[[], Note | None]) -> None:
-        """Commit on *engine*."""
+        """Commit on *engine*.
+
+        Args:
+            engine: Of the primary.
+            word: Of its dialect.
+            wanted: Returns who notes a position. There may be more of them later, in the attribute of that name.
+        """
+        self.wanted = [wanted]
         self._has_answered = False
         self._log: Log = log_of(engine)
         self._takes_several = engine.dialect.driver == "psycopg"
-        self._wanted = wanted
         self._word = word
 
     def commit(self, connection: PoolProxiedConnection, commit: Callable[[PoolProxiedConnection], None]) -> None:
@@ -71,22 +80,26 @@ class Commits:
         With psycopg that is one message, and so one round trip; with other drivers it is one more. The first time it is
         one more with psycopg, too: if the question were refused, nobody could tell that from a COMMIT that was.
         """
-        note = self._wanted()
-        if note is None:
+        notes = self._notes()
+        if not notes:
             commit(connection)
         elif self._takes_several and self._has_answered and self._word.is_in_transaction(connection):
             with connection.cursor() as cursor:  # type: ignore[attr-defined]  # psycopg's
                 cursor.execute(f"COMMIT; {self._log.of_primary}", prepare=False)
                 cursor.nextset()
-                note(self._log.parse(*cursor.fetchone()))
+                position = self._log.parse(*cursor.fetchone())
+            _tell(notes, position)
         else:
             commit(connection)
-            note(self._asked(connection))
+            _tell(notes, self._asked(connection))
 
     def has_committed(self, connection: PoolProxiedConnection) -> None:
         """Have the position noted of a commit in two phases."""
-        if note := self._wanted():
-            note(self._asked(connection))
+        if notes := self._notes():
+            _tell(notes, self._asked(connection))
+
+    def _notes(self) -> list[Note]:
+        return [note for wanted in self.wanted if (note := wanted()) is not None]
 
     def _asked(self, connection: PoolProxiedConnection) -> Position:
         """Ask for the position; what is committed is so, whether there is an answer or not."""
@@ -98,6 +111,11 @@ class Commits:
             return BEYOND
         self._has_answered = True
         return position
+
+
+def _tell(notes: list[Note], position: Position) -> None:
+    for note in notes:
+        note(position)
 
 
 def _scalar(connection: PoolProxiedConnection, query: str) -> str:
