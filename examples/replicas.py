@@ -23,12 +23,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from jinja2 import Environment
 from sqlalchemy import Engine, create_engine, func, select, text
-from webob import Request, Response  # type: ignore[import-untyped]
+from webob import Request, Response, exc  # type: ignore[import-untyped]
 
 import demo
 from tests import machine, replication
 from wsgi_session import RetryMiddleware, SessionMiddleware, on_unsafe_success
+from wsgi_session.inspector import Inspector
+from wsgi_session.observe import Recorder, is_local
 from wsgi_session.replicas import Replicas
 
 KEY = "examples.replicas"
@@ -82,6 +85,10 @@ class Site:
         self.visits.appendleft(Visit(request, server, reason(environ, server), waited))
         return engine
 
+    def is_retryable(self, error: BaseException, environ: WSGIEnvironment | None, engine: Engine | None) -> bool:
+        """Say whether to repeat a request, here or on the primary."""
+        return demo.is_conflict(error) or self.replicas.is_retryable(error, environ, engine)
+
     def name_of(self, engine: Engine) -> str:
         """Say which server an engine is of."""
         number = self.engines.index(engine)
@@ -117,12 +124,12 @@ def reason(environ: WSGIEnvironment, server: str) -> str:
 # --- The pages -------------------------------------------------------------------------------------------------------
 
 
-@demo.route("GET", "/replicas")
+@demo.route("GET /replicas")
 def show_replicas(request: Request) -> Response:
     """Count the books, which is a read that goes somewhere, and show where it went."""
     site: Site = request.environ[KEY]
     count = demo.Session.scalar(select(func.count(demo.Book.id)))
-    page = demo.TEMPLATES.from_string(PAGE).render(
+    page = PAGE.render(
         count=count,
         server=site.name_of(demo.Session().get_bind().engine),
         visits=list(site.visits),
@@ -132,50 +139,65 @@ def show_replicas(request: Request) -> Response:
     return Response(page)
 
 
-@demo.route("POST", "/replicas/book")
+@demo.route("POST /replicas/book")
 def add_book(_request: Request) -> Response:
     """Add a book, and send the browser on to a page that must show it."""
     demo.Session.add(demo.Book(title=f"Written at {time.strftime('%H:%M:%S')}"))
-    return demo.see_other("/replicas")
+    return exc.HTTPSeeOther(location="/replicas")
 
 
-@demo.route("POST", "/replicas/([12])/(pause|resume)")
-def move(request: Request, number: str, how: str) -> Response:
-    """Have a standby stand still, or go on."""
-    standby = request.environ[KEY].servers[int(number)]
-    if how == "pause":
-        standby.pause()
-    else:
-        standby.resume()
-    return demo.see_other("/replicas")
+@demo.route("POST /replicas/pause")
+def pause(request: Request) -> Response:
+    """Have a standby stand still."""
+    standby_of(request).pause()
+    return exc.HTTPSeeOther(location="/replicas")
 
 
-PAGE = """\
-{% extends "base" %}
-{% block title %}Where each request went{% endblock %}
-{% block main %}
+@demo.route("POST /replicas/resume")
+def resume(request: Request) -> Response:
+    """Have a standby go on."""
+    standby_of(request).resume()
+    return exc.HTTPSeeOther(location="/replicas")
+
+
+def standby_of(request: Request) -> replication.Member:
+    """Return the standby that a form names."""
+    site: Site = request.environ[KEY]
+    standbys = dict(zip("12", site.servers[1:], strict=True))
+    try:
+        return standbys[request.form.get("standby")]
+    except KeyError:
+        raise exc.HTTPNotFound("There is no such standby.") from None
+
+
+PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+{{ head | safe }}
+<title>Where each request went</title>
+<style>{{ style }}</style>
+<main>
 <header>
 <h1>Where each request went</h1>
 <p>This page has counted <strong>{{ count }} books</strong>. It was read from the <strong>{{ server }}</strong>.</p>
 </header>
-<form method="post" action="/replicas/book" class="card">
+<section class="card">
 <h2>Write</h2>
 <p>The primary adds a book. This page comes next, and has to count it.</p>
-<p><button class="main">Add a book</button></p>
-</form>
+<form method="post" action="/replicas/book"><button>Add a book</button></form>
+</section>
 <section class="card">
 <h2>Servers</h2>
 <ul>
-<li><div>primary</div><div><p>requests: {{ gauges.servers[0].requests }}</p></div></li>
+<li>primary <span class="soft">requests: {{ gauges.servers[0].requests }}</span></li>
 {% for standby in standbys %}
-<li><div>standby {{ standby.number }}</div>
-<div><p>requests: {{ gauges.servers[standby.number].requests }};
+{% set verb = "Resume" if standby.is_paused else "Pause" %}
+<li><form method="post" action="/replicas/{{ verb | lower }}">
+<input type="hidden" name="standby" value="{{ standby.number }}">
+<span class="title">standby {{ standby.number }}
+<span class="soft">requests: {{ gauges.servers[standby.number].requests }};
 {% if standby.missing %}late by {{ "%.1f" | format(standby.late) }} s, {{ standby.missing }} bytes
 {% else %}not late
-{% endif %}</p></div>
-<form method="post" action="/replicas/{{ standby.number }}/{{ "resume" if standby.is_paused else "pause" }}">
-{% set verb = "Resume" if standby.is_paused else "Pause" %}
-<button class="quiet" aria-label="{{ verb }} standby {{ standby.number }}">{{ verb }}</button>
+{% endif %}</span></span>
+<button aria-label="{{ verb }} standby {{ standby.number }}">{{ verb }}</button>
 </form></li>
 {% endfor %}
 </ul>
@@ -184,15 +206,15 @@ PAGE = """\
 <h2>Requests, the last one first</h2>
 <ul>
 {% for visit in visits %}
-<li><div>{{ visit.server }}</div>
-<div>{{ visit.request }}<p>{{ visit.reason }}</p></div>
-<div>{{ "%.0f" | format(1000 * visit.waited) }} ms</div></li>
+<li><strong>{{ visit.server }}</strong> {{ visit.request }}
+<span class="soft">because {{ visit.reason }}; after {{ "%.0f" | format(1000 * visit.waited) }} ms</span></li>
 {% endfor %}
 </ul>
 </section>
-<p><a href="/replicas">Read again</a> · <a href="/">The reading list</a></p>
-{% endblock %}
-"""
+<p><a href="/replicas">Read again</a> · <a href="/">The reading list</a> · <a href="/-/inspector/pools">The inspector</a></p>
+</main>
+""")
+PAGE.globals.update(head=demo.HEAD, style=demo.STYLE)
 
 
 # --- The application -------------------------------------------------------------------------------------------------
@@ -207,9 +229,13 @@ def make_application(servers: list[replication.Member]) -> WSGIApplication:
     demo.create_tables(primary)
     while any(standby.missing for standby in site.standbys()):
         time.sleep(0.05)
-    inner = SessionMiddleware(demo.reading_list, demo.Session, commit=on_unsafe_success, bind=site.choose)
-    carrying = replicas.middleware(inner, secret=secrets.token_hex())
-    application = demo.FailurePages(RetryMiddleware(carrying, is_retryable=replicas.is_retryable))
+    recorder = Recorder(statements=True)
+    application: WSGIApplication = SessionMiddleware(
+        demo.reading_list, demo.Session, commit=on_unsafe_success, bind=site.choose, recorder=recorder
+    )
+    application = replicas.middleware(application, secret=secrets.token_hex())
+    application = demo.FailurePages(RetryMiddleware(application, is_retryable=site.is_retryable), recorder)
+    application = Inspector(recorder, allow=is_local).mounted(application)  # at /-/inspector
 
     def with_site(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[KEY] = site
