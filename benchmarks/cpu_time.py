@@ -22,7 +22,7 @@ from .environments import ROOT
 
 UNIT = "ns"
 
-ROUNDS = 30
+ROUNDS = 20
 """In each start, for each name."""
 
 WARMING = 10

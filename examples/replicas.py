@@ -211,7 +211,8 @@ PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_s
 {% endfor %}
 </ul>
 </section>
-<p><a href="/replicas">Read again</a> · <a href="/">The reading list</a> · <a href="/-/inspector/pools">The inspector</a></p>
+<p><a href="/replicas">Read again</a> · <a href="/">The reading list</a> ·
+<a href="/-/inspector/pools">The inspector</a></p>
 </main>
 """)
 PAGE.globals.update(head=demo.HEAD, style=demo.STYLE)

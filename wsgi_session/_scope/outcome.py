@@ -99,8 +99,7 @@ def finish(scope: BaseScope) -> None:
         return
     losses.warn(scope, sessions)
     for session in sessions:
-        if not transaction.is_read(session):
-            transaction.give_back(session)
+        transaction.give_back_unless_read(session)
 
 
 def release_reads(scope: BaseScope) -> None:

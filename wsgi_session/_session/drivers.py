@@ -5,8 +5,11 @@ Each was tried; ``tests/guarantees/test_05_the_last_word.py`` shows it.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from .codes import mysql_code, sqlstate
@@ -42,7 +45,7 @@ class Driver(ABC):
         """
         return False
 
-    def has_open_statement(self, connection: Any) -> bool:  # noqa: ARG002
+    def has_open_statement(self, connection: PoolProxiedConnection) -> bool:  # noqa: ARG002
         """Say whether rows of a plain statement are still to be fetched; most drivers have them all at once."""
         return False
 
@@ -173,11 +176,18 @@ class SQLite(Driver):
         """Ask the driver."""
         return bool(connection.in_transaction)
 
-    def has_open_statement(self, connection: Any) -> bool:
-        """Try to replace a function, which SQLite refuses while a statement is being read (sqlite3_create_function)."""
+    def has_open_statement(self, connection: PoolProxiedConnection) -> bool:
+        """Try to replace a function, which SQLite refuses while a statement is being read (sqlite3_create_function).
+
+        That makes it prepare every statement again, so it is not tried where nobody has a cursor: each of those holds
+        its connection, and who else does is known.
+        """
+        if _references(connection) == _own_references():
+            return False
+        driver: Any = connection.dbapi_connection
         try:
             for _ in range(2):  # it has to be there first
-                connection.create_function("wsgi_session_probe", 0, _probe)
+                driver.create_function("wsgi_session_probe", 0, _probe)
         except Exception:  # also of a thread that may not ask
             return True
         return False
@@ -214,6 +224,23 @@ _IDLE, _IN_ERROR = 0, 3
 
 _IN_TRANSACTION = 1
 """The bit of a transaction in the status that MySQL's server sends with its answers."""
+
+
+def _references(connection: Any) -> int:
+    """Count the references to the driver's *connection*, with those of this function; 0 where nobody counts (PyPy)."""
+    return sys.getrefcount(connection.dbapi_connection) if hasattr(sys, "getrefcount") else 0
+
+
+@cache
+def _own_references() -> int | None:
+    """Count them where nobody has it but itself, a pool's record and its proxy; versions of Python differ in this."""
+    import sqlite3  # noqa: PLC0415  # others have no SQLite
+
+    record = SimpleNamespace(dbapi_connection=sqlite3.connect(":memory:"))
+    proxy = SimpleNamespace(dbapi_connection=record.dbapi_connection)
+    count = _references(proxy) or None
+    record.dbapi_connection.close()
+    return count
 
 
 def _probe() -> None:

@@ -33,7 +33,7 @@ def cursor_of(connection: Connection) -> str | None:
     left = traces.look_at(connection.connection)
     if left is not None and left.open_cursors():
         return "a cursor of the server's is open ('yield_per', 'stream_results'); read it to its end, or close it"
-    if driver.has_open_statement(connection.connection.dbapi_connection):
+    if driver.has_open_statement(connection.connection):
         return "rows of a statement have not been read yet; read them to their end, or close the result"
     return None
 

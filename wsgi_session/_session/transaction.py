@@ -50,6 +50,13 @@ def give_back(session: Session) -> None:
     _end_or_discard(session, release if _may_release(session) else _roll_back)
 
 
+def give_back_unless_read(session: Session) -> None:
+    """Do as `give_back` does, unless rows are still being read by a cursor that would go with the transaction."""
+    may_release = _may_release(session)
+    if may_release or not _is_read(session):
+        _end_or_discard(session, release if may_release else _roll_back)
+
+
 def roll_back(session: Session) -> None:
     """Roll *session* back; a failure is logged, and its connections are not used again."""
     _end_or_discard(session, _roll_back)
@@ -74,8 +81,7 @@ def abandon(session: Session) -> None:
     session.reset()
 
 
-def is_read(session: Session) -> bool:
-    """Say whether rows are still being read in the transaction of *session*, by a cursor that would go with it."""
+def _is_read(session: Session) -> bool:
     return any(map(holdings.cursor_of, ending_connections(session.get_transaction())))
 
 
