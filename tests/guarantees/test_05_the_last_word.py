@@ -403,6 +403,46 @@ def test_core_is_told_too(way: Way, engine: Engine) -> None:
     assert_well(engine)
 
 
+OF_ALL_DRIVERS = [
+    one
+    for one in WAYS
+    if one.values[1] in (a_failed_query, a_deadlock, or_rollback) and one.values[0] != "sqlite begun"
+]
+
+
+@pytest.mark.parametrize(("driver", "way"), OF_ALL_DRIVERS)
+def test_a_rollback_heals_what_goes_on_on_the_same_connection(way: Way, engine: Engine) -> None:
+    """What is written after it is committed, though the pool has not had the connection meanwhile."""
+    with session_scope(RequestScopedSession(sessionmaker(engine))) as session:
+        session.scalars(select(Word.text)).all()
+
+    with engine.connect() as connection:
+        connection.execute(insert(Word).values(id=1003, text="before"))
+        way(connection)
+        connection.rollback()
+        connection.execute(insert(Word).values(id=1004, text="after"))
+        connection.commit()
+
+    assert set(words(engine)) == {"there", "there too", "after"}
+    assert_well(engine)
+
+
+@on_postgresql
+def test_a_conflict_of_what_had_only_read(engine: Engine) -> None:
+    """It is to be repeated, though nothing was written that is lost: what comes of the reads may be wrong."""
+    Session: Any = RequestScopedSession(sessionmaker(engine))
+    with pytest.raises(TransactionLostError, match="40001"), session_scope(Session) as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        session.scalars(select(Word.text)).all()
+        with beside(engine).begin() as other:
+            other.execute(update(Word).where(Word.id == 1001).values(text="theirs"))
+        with handled():
+            session.execute(update(Word).where(Word.id == 1001).values(text="ours"))
+
+    assert set(words(engine)) == {"theirs", "there too"}
+    assert_well(engine)
+
+
 # Where nothing is lost, nothing is said.
 
 
