@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as SQLAlchemySession
 from sqlalchemy.orm import sessionmaker
 
-from tests.helpers import Base, Exchange, Word, answer, enforce_foreign_keys, orphan
+from tests.helpers import Base, Exchange, Letter, Word, answer, enforce_foreign_keys
 from wsgi_session import (
     RequestScopedSession,
     RetryMiddleware,
@@ -183,7 +183,7 @@ def fail_by_status(context: Context, start_response: Any) -> Iterable[bytes]:
 
 def fail_in_commit(context: Context, start_response: Any) -> Iterable[bytes]:
     """Write what COMMIT refuses."""
-    context.Session.add(orphan())
+    context.Session.add(Letter(word_id=-1))  # which no number of words makes valid
     return write(context, start_response)
 
 
