@@ -63,10 +63,9 @@ def django(work: Work) -> WSGIApplication:
 
         return respond
 
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
-        package.setup()
-    settings.ROOT_URLCONF = tuple(path(name, view_of(view)) for name, view in work.views().items())
+    urls = tuple(path(name, view_of(view)) for name, view in work.views().items())
+    settings.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])
+    package.setup()
     handler: WSGIApplication = WSGIHandler()
     return handler
 
