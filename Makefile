@@ -1,5 +1,5 @@
 # make demo    run the demo (PORT=8123 chooses the port)
-# make test    run the tests
+# make test    run the tests, without those that take long (ARGS=tests runs all)
 # make check   lint, spelling, types and layers
 # make docs    build the documentation site, in build/site
 # make servers compare the servers, and write docs/servers.md
@@ -45,7 +45,7 @@ soak: $(VENV)/.test
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 test: $(VENV)/.test
-	@$(BIN)/python -m $(PYTEST) $(ARGS)
+	@$(BIN)/python -m $(PYTEST) $(or $(ARGS),--brief)
 
 test-all: $(VENV)/.test
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)

@@ -58,8 +58,40 @@ The first one collects garbage hundreds of times, and later there would be more 
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slowest files where several workers take them."""
+SLOW = (
+    "servers",
+    "soak",
+    "test_benchmarks",
+    "test_demo",
+    "test_demo_browser",
+    "test_deployment",
+    "test_documents",
+    "test_examples",
+    "test_inspector_browser",
+    "test_jobs",
+    "test_moving",
+    "test_pytest_plugin",
+    "test_replicas",
+    "test_replicas_example",
+    "test_site_browser",
+    "test_sites",
+    "test_slow_clients",
+    "test_walkthroughs",
+)
+"""Files and folders that `--brief` leaves out: with programs, servers and browsers of their own, most of the time."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let ``make test`` ask for what is done in a few minutes."""
+    parser.addoption("--brief", action="store_true", help="leave out the tests that take long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, if asked to; begin with the slowest files where several workers take them."""
+    if config.getoption("--brief"):
+        slow = [item for item in items if {item.path.stem, item.path.parent.name} & {*SLOW}]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
     if os.environ.get("PYTEST_XDIST_WORKER"):
         items.sort(key=lambda item: (*SLOWEST, item.path.stem).index(item.path.stem))
 
@@ -77,8 +109,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         miss(f"not found on this machine: {', '.join(missing)}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which of the system group this machine has."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which of the system group this machine has, and whether all was run."""
+    if config.getoption("--brief"):
+        terminalreporter.write_line("left out: tests that take long; 'make test ARGS=tests' runs all")
     found = {name: is_here() for name, is_here in SYSTEM.items()}
     terminalreporter.write_line(f"system checks, found: {', '.join(name for name in found if found[name]) or 'none'}")
     terminalreporter.write_line(f"system checks, not found: {', '.join(n for n in found if not found[n]) or 'none'}")
