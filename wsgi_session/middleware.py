@@ -131,7 +131,8 @@ class SessionMiddleware(Generic[S]):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         # All that a request needs that does not touch its session is in this one function, with plain stores in place
-        # of an `__init__`, and with what `end` does for it: it is what most requests cost.
+        # of an `__init__`, and with what `end` does for it. It is what most requests cost: with calls a quarter more
+        # (1.9 µs in place of 1.4, under a rule 2.6 in place of 2.1, on Python 3.13).
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
         terms = self._terms

@@ -2,8 +2,8 @@
 
 All sessions of a class have the same, until somebody listens to one of them alone. SQLAlchemy has each session find
 them event by event, when it uses one for the first time, in the ``__getattr__`` of its ``dispatch``. For each attribute
-that is missing an error is made and thrown away; an INSERT with its COMMIT uses sixteen events, and a fourteenth of all
-that it costs is this.
+that is missing an error is made and thrown away; a SELECT uses nine events, an INSERT with its COMMIT sixteen. Given at
+once they make a SELECT by primary key some five per cent faster (CPU time on Python 3.13).
 """
 
 from __future__ import annotations
