@@ -22,7 +22,7 @@ from .environments import ROOT
 
 UNIT = "ns"
 
-ROUNDS = 20
+ROUNDS = 12
 """In each start, for each name."""
 
 WARMING = 10

@@ -38,8 +38,8 @@ class Figures:
     """Of an untouched request, by the number of threads."""
 
 
-LAYOUTS = 6
-"""How many, where it matters: the ratio of two SELECTs is then known to about a percent."""
+LAYOUTS = 4
+"""How many, where it matters: the ratio of two SELECTs is then known to about two percent."""
 
 FOLLOWED = "wsgi_session"
 """The subject whose growth is measured."""
