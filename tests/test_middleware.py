@@ -389,3 +389,14 @@ def test_what_an_import_brings() -> None:
     assert "wsgi_session.middleware" in brought
     assert not {name for name in brought if name.startswith(("wsgi_session.observe", "wsgi_session.inspector"))}
     assert not brought & {"email", "http.client", "jinja2", "socketserver", "ssl", "urllib.request", "webob"}
+
+
+def test_a_status_that_is_none(engine: Engine) -> None:
+    """It goes on to the server as it is, where no rule has to understand it."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        all_words(environ["sqlalchemy.session"])
+        start_response("nonsense", [])
+        return [b""]
+
+    assert request(SessionMiddleware(app, engine)).status == "nonsense"

@@ -615,6 +615,7 @@ def test_a_thread_of_the_applications_own_has_lines(engine: Engine, recorder: Re
         connection = session.connection()
 
         def alone() -> None:
+            sys.settrace(threading.gettrace())  # else coverage does not see this thread
             with suppress(Exception):
                 connection.exec_driver_sql("SELECT 1")
                 connection.rollback()
@@ -628,6 +629,58 @@ def test_a_thread_of_the_applications_own_has_lines(engine: Engine, recorder: Re
     record = record_of(work, engine, recorder)
 
     assert str(record.statements[0].line).startswith("tests/test_observe.py:")
+
+
+def test_a_thread_that_does_nothing_but_send(engine: Engine, recorder: Recorder) -> None:
+    """It has no line of the application, and what it sends is recorded."""
+
+    def work(session: SQLAlchemySession) -> None:
+        connection = session.connection()
+        done = threading.Event()
+        event.listen(connection, "after_cursor_execute", lambda *of_the_event: done.set())
+        _thread.start_new_thread(connection.exec_driver_sql, ("SELECT 1",))
+        assert done.wait(5)
+
+    assert kinds(record_of(work, engine, recorder))[0] == "select"
+
+
+def test_a_line_of_code_that_only_looks_like_a_template(engine: Engine, recorder: Recorder) -> None:
+    """What was compiled under the name of a template has no file: the line is that of who runs it."""
+    code = compile("session.execute(statement)", "<template>", "exec")
+
+    def work(session: SQLAlchemySession) -> None:
+        exec(code, {"session": session, "statement": SELECT})
+
+    record = record_of(work, engine, recorder)
+
+    assert str(record.statements[0].line).startswith("tests/test_observe.py:")
+
+
+def test_a_connection_that_is_thrown_away_where_no_statements_are_recorded(engine: Engine) -> None:
+    """It is held no more, and nothing is said of its end."""
+    recorder = Recorder()
+
+    def work(session: SQLAlchemySession) -> None:
+        session.connection().invalidate()
+
+    record = record_of(work, engine, recorder)
+
+    assert record.statements == ()
+    assert gauges_of(engine, recorder).out == 0
+
+
+def test_a_hook_of_a_recorded_request(engine: Engine, recorder: Recorder) -> None:
+    """It runs when the session is closed, and the request is recorded."""
+    told: list[Any] = []
+
+    def work(session: SQLAlchemySession) -> None:
+        session.execute(SELECT)
+        current_scope().on_end(told.append)
+
+    record = record_of(work, engine, recorder)
+
+    assert kinds(record)[0] == "select"
+    assert len(told) == 1
 
 
 def test_a_connection_that_has_left_its_pool_is_still_its_requests(engine: Engine, recorder: Recorder) -> None:

@@ -74,19 +74,13 @@ def traces_of(connection: Any) -> Traces:
 
 def look_at(connection: Any) -> Traces | None:
     """Return the traces on a *connection*, if there are any."""
-    try:
-        found: Traces | None = connection.__dict__.get(KEY)
-    except AttributeError:  # see `_kept_with`
-        return None
+    found: Traces | None = _kept_with(connection).get(KEY)
     return found
 
 
 def forget(connection: Any) -> None:
     """Forget the traces on a *connection*, whose transaction has ended."""
-    try:
-        connection.__dict__.pop(KEY, None)
-    except AttributeError:  # see `look_at`
-        return
+    _kept_with(connection).pop(KEY, None)
 
 
 def _kept_with(connection: Any) -> dict[str, Any]:

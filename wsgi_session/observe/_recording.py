@@ -243,8 +243,8 @@ class Recording:
     @contained
     def lose_connection(self, hold: Hold) -> None:
         """Note that a connection is thrown away in the middle of a transaction, which ends it as a ROLLBACK does."""
-        if (transcript := self.transcript) is not None:
-            transcript.end(Ending("rollback", perf_counter(), 0.0, hold.engine, self.line_of_ending()), hold)
+        assert self.transcript is not None  # only a statement that is recorded shows that a connection is used
+        self.transcript.end(Ending("rollback", perf_counter(), 0.0, hold.engine, self.line_of_ending()), hold)
 
     def line_of_ending(self) -> str | None:
         """Return the line of the application that ends a transaction; None for what a rule and the end do."""
