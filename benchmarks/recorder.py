@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import gc
 import io
-import os
-import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from sqlalchemy.pool import QueuePool
 from wsgi_session import SessionMiddleware
 from wsgi_session.observe import Recorder
 
-from .environments import ROOT
+from . import cpu_time
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -185,48 +184,26 @@ def request_of(level: str) -> Callable[[str, int], None]:
 
 
 def serve(level: str) -> None:
-    """Measure a view, in microseconds for a request, as often as its name comes in."""
+    """Measure a view as often as its name comes in."""
     request = request_of(level)
     for view in VIEWS:
         request(view, 200)
     gc.collect()
     gc.freeze()
-    for line in sys.stdin:
-        view = line.strip()
-        began = time.process_time_ns()
-        request(view, TIMES[view])
-        print((time.process_time_ns() - began) / TIMES[view] / 1000, flush=True)
-
-
-class Process:
-    """One level in one layout.  Lives as long as the block that it is for."""
-
-    def __init__(self, level: str, layout: int, stack: ExitStack) -> None:
-        """Start it."""
-        command = [sys.executable, "-m", "benchmarks.layout", str(layout), "benchmarks.recorder", level]
-        environment = os.environ | {"PYTHONHASHSEED": "0"}
-        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self._process = stack.enter_context(subprocess.Popen(command, text=True, cwd=ROOT, env=environment, **pipes))
-
-    def ask(self, view: str) -> float:
-        """Return how long a request takes."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(view + "\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+    cpu_time.serve({view: partial(request, view) for view in VIEWS}, TIMES)
 
 
 def measured(rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Measure every view at every level; the figures at one place belong to one round and one layout."""
+    """Measure every view at every level, in microseconds; figures at one place belong to one round and one layout."""
     found: dict[str, dict[str, list[float]]] = {level: {view: [] for view in VIEWS} for level in LEVELS}
     for layout in range(LAYOUTS):
         with ExitStack() as stack:
-            processes = {level: Process(level, layout, stack) for level in LEVELS}
+            start = [sys.executable, "-m", "benchmarks.layout", str(layout), "benchmarks.recorder"]
+            programs = {level: cpu_time.Program([*start, level], stack) for level in LEVELS}
             for _ in range(rounds):
                 for view in VIEWS:
-                    for level, process in processes.items():
-                        found[level][view].append(process.ask(view))
+                    for level, program in programs.items():
+                        found[level][view].append(program.ask(view) / 1000)
     return found
 
 

@@ -120,8 +120,7 @@ class LastWord:
     def do_begin(self, connection: PoolProxiedConnection) -> None:
         """Begin, and note whether that was a BEGIN."""
         self._begin(connection)
-        if self._driver.is_in_transaction(connection.dbapi_connection):
-            traces.traces_of(connection).is_begun = True
+        self.note_begin(connection)
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
         """Note whether a BEGIN was sent."""
