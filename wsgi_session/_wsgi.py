@@ -40,8 +40,8 @@ def is_error(status: Any) -> bool:
 
 def content_length(headers: Headers) -> int | None:
     """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
-    declared = [value.strip() for name, value in headers if name.lower() == "content-length"]
-    return _length(declared[0]) if len(declared) == 1 else None
+    declared = [value for name, value in headers if name.lower() == "content-length"]
+    return _length(declared[0].strip()) if len(declared) == 1 else None
 
 
 def request_length(environ: WSGIEnvironment) -> int | None:

@@ -12,7 +12,8 @@ from .._log import log
 from .._scope.base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, UNCOMMITTED, BaseScope
 from .._scope.end import end
 from .._scope.look import enter, leave, look
-from .._scope.outcome import commit, release_reads, roll_back
+from .._scope.outcome import commit, finish, release_reads, roll_back
+from ..commit import until_close
 from .start import UNCALLED
 
 if TYPE_CHECKING:
@@ -34,7 +35,17 @@ class RequestScope(BaseScope):
     What is its own is set later: `shadowed` where there is something, the rest where the body is taken in steps.
     """
 
-    __slots__ = ("body", "chunks", "current", "is_closing", "is_handing_over", "is_shadowing", "shadowed")
+    __slots__ = (
+        "body",
+        "chunks",
+        "current",
+        "headers",
+        "is_closing",
+        "is_handing_over",
+        "is_shadowing",
+        "sent",
+        "shadowed",
+    )
 
     environ: WSGIEnvironment  # pyright: ignore[reportIncompatibleVariableOverride]  # a block has none
 
@@ -50,6 +61,9 @@ class RequestScope(BaseScope):
     Who ends the response deletes it: of several threads that try, one succeeds.
     """
 
+    headers: _wsgi.Headers | None
+    """The response's, until the connections have been given back by the length that is declared in them."""
+
     is_closing: bool
     """Whether somebody has called ``close()``."""
 
@@ -58,6 +72,9 @@ class RequestScope(BaseScope):
 
     is_shadowing: bool
     """Whether this request shares its environ with another one, which goes on between the steps."""
+
+    sent: int
+    """How many bytes of the body the server has been given, as long as there are `headers`."""
 
     shadowed: Any
     """What the environ held under the key before this request, and holds again between its steps."""
@@ -132,6 +149,20 @@ class RequestScope(BaseScope):
         if self.outcome is OPEN and self.terms.settles:
             self.outcome = DOOMED
 
+    def count(self, start: Start) -> None:
+        """Count the chunks from now on, to give the connections back before the one that completes the response."""
+        self.headers = None if start.status is UNCALLED or self.terms.commit is until_close else start.headers
+        self.sent = start.written
+
+    def _finish_if_complete(self, headers: _wsgi.Headers) -> None:
+        """Look up the declared length, which is of no use before there is a connection to be given back."""
+        length = _wsgi.content_length(headers)
+        if length is None:
+            self.headers = None
+        elif self.sent >= length:
+            self.headers = None
+            finish(self)
+
     def steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield the chunks, each taken with this scope, or what it was in the step before, as the current one.
 
@@ -145,6 +176,11 @@ class RequestScope(BaseScope):
                 self.chunks = iterator = iter(chunks)
                 chunks = iter(iterator.__next__, self)  # a loop over the iterator would ask for its iterator
             for chunk in chunks:
+                headers = self.headers
+                if headers is not None:
+                    self.sent += len(chunk)
+                    if not self.is_untouched:
+                        self._finish_if_complete(headers)
                 self.current = look()
                 token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
                 self.is_handing_over = True

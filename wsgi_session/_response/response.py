@@ -109,7 +109,7 @@ def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowi
         is_shadowing: Whether the request shares its environ with another one.
     """
     is_generator = type(body) is GeneratorType
-    is_iterable = is_generator or _wsgi.is_iterable(body)
+    is_iterable = is_generator or hasattr(body, "__iter__") or hasattr(body, "__getitem__")
     if start.status is not UNCALLED or not is_iterable:
         start.let_go(body)
     if not is_iterable:

@@ -28,8 +28,8 @@ class Start(Protocol):
     """`UNCALLED`, and there are no headers, until it is called."""
 
     @property
-    def missing(self) -> int | None:
-        """The declared length of the body in bytes, less what was written, if it can be relied on."""
+    def written(self) -> int:
+        """How many bytes of the body have been written, as far as that is known."""
         ...
 
     def let_go(self, body: object = None, /) -> None:
@@ -69,6 +69,9 @@ class NotedStart:
     start_response: StartResponse
     """The server's."""
 
+    written = 0
+    """What goes to the server's own ``write()`` is not known."""
+
     def note(self, status: str, headers: _wsgi.Headers, exc_info: ExcInfo | None = None) -> Write:
         """Take what the application wants to be sent, and pass it on: its ``start_response`` (PEP 3333)."""
         self.status = status
@@ -78,11 +81,6 @@ class NotedStart:
         if exc_info and exc_info[0] is not None:  # what `sys.exc_info()` returns where nothing has failed is no failure
             self.scope.fail(_error_in(exc_info))
         return self.start_response(status, headers, exc_info)
-
-    @property
-    def missing(self) -> int | None:
-        """The declared length of the body in bytes; what was written is not known."""
-        return _wsgi.content_length(self.headers)
 
     def let_go(self, _body: object = None, /) -> None:
         """Have the outcome settled; once, by who knows that it has been called."""
@@ -144,12 +142,6 @@ class HeldStart:
     def error(self) -> BaseException | None:
         """The error that the application has called it with, while it is held."""
         return None if self.status is UNCALLED else _error_in(self.exc_info)
-
-    @property
-    def missing(self) -> int | None:
-        """The declared length of the body in bytes, less what was written, if it can be relied on."""
-        declared = None if self.status is UNCALLED else _wsgi.content_length(self.headers)
-        return None if declared is None else declared - self.written
 
     def __call__(self, data: bytes) -> None:
         """Send *data* after settling: its ``write()``.  Nothing is sent before data that is not empty (PEP 3333)."""

@@ -94,12 +94,14 @@ def finish(scope: BaseScope) -> None:
     """
     for tell in on_complete:
         tell(scope)
-    sessions = [session for session in scope.built() if not is_open_block(session)]
-    if not sessions:
+    if scope.is_untouched:
         return
-    losses.warn(scope, sessions)
-    for session in sessions:
-        transaction.give_back_unless_read(session)
+    rest = [session for session in scope.built() if not transaction.has_released(session)]
+    sessions = [session for session in rest if not is_open_block(session)]
+    if sessions:
+        losses.warn(scope, sessions)
+        for session in sessions:
+            transaction.give_back_unless_read(session)
 
 
 def release_reads(scope: BaseScope) -> None:

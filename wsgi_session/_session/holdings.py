@@ -25,6 +25,19 @@ def of(connection: Connection) -> str | None:
     return cursor_of(connection) or _option_of(connection) or _text_of(connection)
 
 
+def may_be_on(connection: Connection) -> bool:
+    """Say whether `of` may have anything to say, in one function: each request asks this that has read in its body."""
+    taken = connection._dbapi_connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    driver = drivers.KNOWN.get(connection.dialect.driver)
+    return (
+        taken is None
+        or driver is None
+        or traces.KEY in taken.__dict__
+        or has_own_options(connection)
+        or driver.has_open_statement(taken)
+    )
+
+
 def cursor_of(connection: Connection) -> str | None:
     """Say which cursor on *connection* is known to be open whose rows are still to come, or None."""
     driver = drivers.KNOWN.get(connection.dialect.driver)

@@ -74,13 +74,17 @@ def traces_of(connection: Any) -> Traces:
 
 def look_at(connection: Any) -> Traces | None:
     """Return the traces on a *connection*, if there are any."""
-    found: Traces | None = _kept_with(connection).get(KEY)
+    found: Traces | None = getattr(connection, "__dict__", _NOTHING).get(KEY)
     return found
 
 
 def forget(connection: Any) -> None:
     """Forget the traces on a *connection*, whose transaction has ended."""
-    _kept_with(connection).pop(KEY, None)
+    getattr(connection, "__dict__", _NOTHING).pop(KEY, None)
+
+
+_NOTHING: dict[str, Any] = {}
+"""Of a connection that has no attributes of its own."""
 
 
 def _kept_with(connection: Any) -> dict[str, Any]:

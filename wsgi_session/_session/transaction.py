@@ -41,8 +41,27 @@ def release(session: Session) -> None:
 
 def release_reads(session: Session) -> None:
     """Release the connections of *session* where that would not be refused; a failure is logged."""
-    if _may_release(session):
+    if not has_released(session) and _may_release(session):
         _end_or_discard(session, release)
+
+
+def has_released(session: Session) -> bool:
+    """Release the connections of *session* if it can be seen at once that it has only read, as most have.
+
+    Where it cannot, `why_not_release` may still have no reason to name.
+    """
+    transaction = session.get_transaction()
+    if transaction is None:
+        return True
+    if (
+        transaction.origin is not SessionTransactionOrigin.AUTOBEGIN
+        or session.twophase
+        or changes.may_be_in(session)
+        or any(map(holdings.may_be_on, ending_connections(transaction)))
+    ):
+        return False
+    _end_or_discard(session, release)
+    return True
 
 
 def give_back(session: Session) -> None:
