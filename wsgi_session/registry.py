@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
+from ._scope.look import look
 from ._scope.membership import is_of, note_built, scope_of_session
 from ._session import engines, forms, lazy, listening, transaction
 from .current import current_scope
@@ -91,10 +92,15 @@ class ScopeRegistry(ScopedRegistry[S]):
 
     def __call__(self) -> S:
         """Return the session that belongs here."""
-        scope = current.scope_of(self.source)
+        scope, source = look(), self.source
+        if scope is not None and scope.is_untouched is not None:  # as nearly always, and soon found out
+            terms = scope.terms
+            if terms.source is source and terms.generation == _fork.generation:
+                return scope.session  # type: ignore[no-any-return]
+        scope = current.scope_of(source)
         if scope is not None:
-            return scope.session_of(self.source)
-        return self._of_thread().session(self.source)
+            return scope.session_of(source)
+        return self._of_thread().session(source)
 
     def has(self) -> bool:
         """Say whether there is a session that has been touched; in a scope that has ended there is none."""

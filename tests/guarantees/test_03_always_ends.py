@@ -230,7 +230,7 @@ def test_a_dropped_response_is_freed_by_reference_counting_alone(Session: Any, e
             exchange = Exchange(SessionMiddleware(app, Session, commit=commit))
             exchange.step()
             exchange.step()
-            freed = weakref.ref(exchange.result)
+            freed = weakref.ref(exchange.result.scope)
             with pytest.warns(ResourceWarning):
                 del exchange
 

@@ -1,4 +1,4 @@
-"""The chunks of a body, and what is done between them."""
+"""The chunks of a body that calls ``start_response`` itself, as a generator does that is an application."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ if TYPE_CHECKING:
     from .start import Start
 
 
-def settled_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) -> Iterable[bytes]:
-    """Return the chunks of *body*, before the first of which that is not empty the outcome is settled."""
-    scope.count(start)
-    if start.status is not UNCALLED:
-        return body
+def unsettled_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) -> Iterator[bytes]:
+    """Return the chunks of a *body* in which ``start_response`` is to be called, and have the outcome settled by it."""
     return _awaited_chunks(body, scope, start) if scope.terms.has_rule else _noted_chunks(body, scope, start)
 
 

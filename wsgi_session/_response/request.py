@@ -39,11 +39,9 @@ class RequestScope(BaseScope):
         "body",
         "chunks",
         "current",
-        "headers",
         "is_closing",
         "is_handing_over",
-        "is_shadowing",
-        "sent",
+        "missing",
         "shadowed",
     )
 
@@ -61,23 +59,20 @@ class RequestScope(BaseScope):
     Who ends the response deletes it: of several threads that try, one succeeds.
     """
 
-    headers: _wsgi.Headers | None
-    """The response's, until the connections have been given back by the length that is declared in them."""
-
     is_closing: bool
     """Whether somebody has called ``close()``."""
 
     is_handing_over: bool
     """Whether a step is past its last look for a ``close()``, or none is under way."""
 
-    is_shadowing: bool
-    """Whether this request shares its environ with another one, which goes on between the steps."""
-
-    sent: int
-    """How many bytes of the body the server has been given, as long as there are `headers`."""
+    missing: int | None
+    """How many bytes are to come before the connections go back; None if nobody has declared it, or they have gone."""
 
     shadowed: Any
-    """What the environ held under the key before this request, and holds again between its steps."""
+    """What the environ held under the key before this request, and holds again between its steps.
+
+    Only set where the request shares its environ with another one, which goes on between the steps.
+    """
 
     @property
     def is_dropped(self) -> bool:
@@ -151,16 +146,19 @@ class RequestScope(BaseScope):
 
     def count(self, start: Start) -> None:
         """Count the chunks from now on, to give the connections back before the one that completes the response."""
-        self.headers = None if start.status is UNCALLED or self.terms.commit is until_close else start.headers
-        self.sent = start.written
+        self.missing = None
+        if start.status is UNCALLED or self.terms.commit is until_close:
+            return
+        length = _wsgi.content_length(start.headers)
+        if length is not None:
+            self.missing = length - start.written
+            self._count(b"")  # a length of zero is complete at once
 
-    def _finish_if_complete(self, headers: _wsgi.Headers) -> None:
-        """Look up the declared length, which is of no use before there is a connection to be given back."""
-        length = _wsgi.content_length(headers)
-        if length is None:
-            self.headers = None
-        elif self.sent >= length:
-            self.headers = None
+    def _count(self, chunk: bytes) -> None:
+        assert self.missing is not None
+        self.missing -= len(chunk)
+        if self.missing <= 0:
+            self.missing = None
             finish(self)
 
     def steps(self, is_generator: bool) -> Generator[bytes]:
@@ -176,11 +174,8 @@ class RequestScope(BaseScope):
                 self.chunks = iterator = iter(chunks)
                 chunks = iter(iterator.__next__, self)  # a loop over the iterator would ask for its iterator
             for chunk in chunks:
-                headers = self.headers
-                if headers is not None:
-                    self.sent += len(chunk)
-                    if not self.is_untouched:
-                        self._finish_if_complete(headers)
+                if self.missing is not None:
+                    self._count(chunk)
                 self.current = look()
                 token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
                 self.is_handing_over = True
@@ -202,9 +197,6 @@ class RequestScope(BaseScope):
         finally:
             if token is not None:
                 self._leave(token)
-                self.is_handing_over = True
-                if self.is_closing:
-                    self._close_for_another()
 
     def shown_steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield as `steps` does, with the session in the environ during each step."""
@@ -230,12 +222,13 @@ class RequestScope(BaseScope):
             del self.current
         except AttributeError:  # somebody else ends it, or has
             return
-        if self.body is None and not self.is_shadowing:
+        is_shadowing = hasattr(self, "shadowed")
+        if self.body is None and not is_shadowing:
             end(self)
             return
         token = enter(current)
         try:
-            if self.is_shadowing:
+            if is_shadowing:
                 self.show()
             try:
                 _wsgi.close(self.body)
@@ -248,7 +241,7 @@ class RequestScope(BaseScope):
             end(self)
         finally:
             leave(token)
-            if self.is_shadowing:
+            if is_shadowing:
                 self.hide()
 
     def drop(self) -> None:
@@ -273,13 +266,17 @@ class RequestScope(BaseScope):
             warnings.warn(f"The response of {self!r} was never closed.", ResourceWarning, stacklevel=2)
 
     def _leave(self, token: Token[BaseScope | None]) -> None:
-        """Leave the last step; an interrupt may have struck when that had just been done."""
+        """Leave the last step, and close if that was asked for meanwhile."""
         current = look()
         try:
             leave(token)
-        except RuntimeError:
-            return
-        self.current = current
+        except RuntimeError:  # an interrupt has struck when that had just been done
+            pass
+        else:
+            self.current = current
+        self.is_handing_over = True
+        if self.is_closing:
+            self._close_for_another()
 
     def _close_for_another(self) -> None:
         """Close after a ``close()`` that came from elsewhere and has returned, so that nobody waits for an error."""

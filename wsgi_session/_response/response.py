@@ -8,10 +8,9 @@ import weakref
 from types import GeneratorType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from .. import _wsgi
 from .._scope.end import end
 from .._scope.look import look
-from .chunks import settled_chunks
+from .chunks import unsettled_chunks
 from .start import UNCALLED
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Response:
     thread or from the step itself; so a ``close()`` in the middle of a step leaves a mark, and the end to that step.
     """
 
-    __slots__ = ("__weakref__", "scope", "steps")
+    __slots__ = ("scope", "steps")
 
     scope: RequestScope
     """The scope of the request."""
@@ -116,10 +115,10 @@ def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowi
         _end_when_collected(body, scope)
         return body
     scope.body = body
-    scope.chunks = settled_chunks(body, scope, start)
+    scope.chunks = unsettled_chunks(body, scope, start) if start.status is UNCALLED else body
+    scope.count(start)
     scope.current = look()
     scope.is_closing = scope.is_handing_over = False
-    scope.is_shadowing = is_shadowing
     response = GeneratorResponse() if is_generator else Response()
     response.scope = scope
     response.steps = scope.shown_steps(is_generator) if is_shadowing else scope.steps(is_generator)

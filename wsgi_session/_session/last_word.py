@@ -120,10 +120,11 @@ class LastWord:
     def do_begin(self, connection: PoolProxiedConnection) -> None:
         """Begin, and note whether that was a BEGIN."""
         self._begin(connection)
-        self.note_begin(connection)
+        if self._driver.is_in_transaction(connection.dbapi_connection):
+            traces.traces_of(connection).is_begun = True
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
-        """Note whether a BEGIN was sent."""
+        """Note whether a BEGIN was sent, on a connection that had begun before the dialect was given this."""
         if self._driver.waits_with_begin and self._driver.is_in_transaction(connection.dbapi_connection):
             traces.traces_of(connection).is_begun = True
 
@@ -138,7 +139,8 @@ class LastWord:
             self._commit(connection)
             return
         is_over = self._is_over(connection, left)
-        contexts.warn_of_rows(connection, left)
+        if left.cursors:
+            contexts.warn_of_rows(connection, left)
         traces.forget(connection)
         if is_over:
             self._roll_back(connection)

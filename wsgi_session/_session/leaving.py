@@ -33,11 +33,11 @@ def watch(session_class: type[Session]) -> None:
 
 def close(session: Session) -> None:
     """Close *session* for its scope, which has ended and need not be told."""
-    quietly: Callable[[Session], None] | None = vars(type(session)).get(_CLOSE)
-    if quietly is None:
-        session.close()
+    own = type(session).__dict__
+    if _CLOSE in own:
+        own[_CLOSE](session)
     else:
-        quietly(session)
+        session.close()
 
 
 def described(frame: FrameType, name: str) -> str:
