@@ -41,7 +41,8 @@ def is_error(status: Any) -> bool:
 def content_length(headers: Headers) -> int | None:
     """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
     declared = [value for name, value in headers if name.lower() == "content-length"]
-    return _length(declared[0].strip()) if len(declared) == 1 else None
+    length = declared[0].strip() if len(declared) == 1 else ""
+    return int(length) if length.isascii() and length.isdigit() else None
 
 
 def request_length(environ: WSGIEnvironment) -> int | None:
@@ -51,11 +52,8 @@ def request_length(environ: WSGIEnvironment) -> int | None:
     """
     if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
         return None
-    return _length(environ.get("CONTENT_LENGTH", "").strip()) or 0
-
-
-def _length(declared: str) -> int | None:
-    return int(declared) if declared.isascii() and declared.isdigit() else None
+    length = environ.get("CONTENT_LENGTH", "").strip()
+    return int(length) if length.isascii() and length.isdigit() else 0
 
 
 def method_and_path(environ: WSGIEnvironment) -> str:

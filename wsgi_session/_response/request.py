@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .start import Start
 
 
+NOTHING = object()
+
 on_exhausted: list[Callable[[RequestScope], object]] = []
 """Are called with the scope of a response whose last chunk was taken, in the step that has found no more."""
 
@@ -32,7 +34,7 @@ on_exhausted: list[Callable[[RequestScope], object]] = []
 class RequestScope(BaseScope):
     """The scope of a request, which `SessionMiddleware` opens.  Lives as long as the request.
 
-    What is its own is set later: `shadowed` where there is something, the rest where the body is taken in steps.
+    What is its own is set later: `shadowed` where there is something, all of it where the body is taken in steps.
     """
 
     __slots__ = (
@@ -71,7 +73,7 @@ class RequestScope(BaseScope):
     shadowed: Any
     """What the environ held under the key before this request, and holds again between its steps.
 
-    Only set where the request shares its environ with another one, which goes on between the steps.
+    `NOTHING` where the request does not share its environ with another one, which goes on between the steps.
     """
 
     @property
@@ -152,14 +154,12 @@ class RequestScope(BaseScope):
         length = _wsgi.content_length(start.headers)
         if length is not None:
             self.missing = length - start.written
-            self._count(b"")  # a length of zero is complete at once
+            if self.missing <= 0 and not self.is_untouched:
+                self._finish()
 
-    def _count(self, chunk: bytes) -> None:
-        assert self.missing is not None
-        self.missing -= len(chunk)
-        if self.missing <= 0:
-            self.missing = None
-            finish(self)
+    def _finish(self) -> None:
+        self.missing = None
+        finish(self)
 
     def steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield the chunks, each taken with this scope, or what it was in the step before, as the current one.
@@ -175,7 +175,9 @@ class RequestScope(BaseScope):
                 chunks = iter(iterator.__next__, self)  # a loop over the iterator would ask for its iterator
             for chunk in chunks:
                 if self.missing is not None:
-                    self._count(chunk)
+                    self.missing -= len(chunk)
+                    if self.missing <= 0 and not self.is_untouched:
+                        self._finish()
                 self.current = look()
                 token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
                 self.is_handing_over = True
@@ -195,8 +197,7 @@ class RequestScope(BaseScope):
                 roll_back(self, error)
             raise
         finally:
-            if token is not None:
-                self._leave(token)
+            self._leave(token)
 
     def shown_steps(self, is_generator: bool) -> Generator[bytes]:
         """Yield as `steps` does, with the session in the environ during each step."""
@@ -222,7 +223,7 @@ class RequestScope(BaseScope):
             del self.current
         except AttributeError:  # somebody else ends it, or has
             return
-        is_shadowing = hasattr(self, "shadowed")
+        is_shadowing = self.shadowed is not NOTHING
         if self.body is None and not is_shadowing:
             end(self)
             return
@@ -265,8 +266,10 @@ class RequestScope(BaseScope):
         if held_connection:
             warnings.warn(f"The response of {self!r} was never closed.", ResourceWarning, stacklevel=2)
 
-    def _leave(self, token: Token[BaseScope | None]) -> None:
-        """Leave the last step, and close if that was asked for meanwhile."""
+    def _leave(self, token: Token[BaseScope | None] | None) -> None:
+        """Leave the last step, if it is not over, and close if that was asked for meanwhile."""
+        if token is None:
+            return
         current = look()
         try:
             leave(token)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._scope.end import end
 from .._scope.look import look
 from .chunks import unsettled_chunks
+from .request import NOTHING
 from .start import UNCALLED
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowi
     scope.count(start)
     scope.current = look()
     scope.is_closing = scope.is_handing_over = False
+    if not is_shadowing:
+        scope.shadowed = NOTHING
     response = GeneratorResponse() if is_generator else Response()
     response.scope = scope
     response.steps = scope.shown_steps(is_generator) if is_shadowing else scope.steps(is_generator)
