@@ -13,13 +13,15 @@ from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
 from ._scope.look import look
-from ._scope.membership import is_of, note_built, scope_of_session
+from ._scope.membership import note_built, scope_of
 from ._session import engines, forms, lazy, listening, transaction
 from .current import current_scope
 from .errors import NoScopeError, ScopeEndedError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+    from ._scope.base import BaseScope
 
 S = TypeVar("S", bound=Session)
 
@@ -93,13 +95,13 @@ class ScopeRegistry(ScopedRegistry[S]):
     def __call__(self) -> S:
         """Return the session that belongs here."""
         scope, source = look(), self.source
-        if scope is not None and scope.is_untouched is not None:  # as nearly always, and soon found out
+        if scope is not None and scope.is_untouched is False:  # as nearly always, and soon found out
             terms = scope.terms
             if terms.source is source and terms.generation == _fork.generation:
                 return scope.session  # type: ignore[no-any-return]
         scope = current.scope_of(source)
         if scope is not None:
-            return scope.session_of(source)
+            return scope.take(source)
         return self._of_thread().session(source)
 
     def has(self) -> bool:
@@ -210,10 +212,9 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     if not isinstance(registry, scoped_session):
         raise TypeError(f"session_of() takes the registry of a SessionMiddleware, not {registry!r}.")
     adopted = adopt(registry)
-    found = [environ[key] for key in adopted.keys if is_of(environ.get(key), adopted.source)]
+    found = [scope for key in adopted.keys if (scope := scope_of(environ.get(key), adopted.source)) is not None]
     if found:
-        innermost: S = max(found, key=_depth)
-        return innermost
+        return max(found, key=_depth).take(adopted.source)
     if not adopted.keys:
         raise NoScopeError(
             "No SessionMiddleware was made with this registry. Wrap the application: 'SessionMiddleware(app, Session)'."
@@ -226,10 +227,10 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     )
 
 
-def _depth(session: Session) -> int:
-    """Count the scopes that are open around that of a *session*."""
-    scope, depth = scope_of_session(session), 0
-    while scope is not None:
+def _depth(scope: BaseScope) -> int:
+    """Count the scopes that are open around *scope*."""
+    depth = 0
+    while scope.outer is not None:
         scope, depth = scope.outer, depth + 1
     return depth
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
-from types import GeneratorType, SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from types import GeneratorType
+from typing import TYPE_CHECKING
 
+from .. import _holders
 from .._scope.end import end
 from .._scope.look import look
 from .chunks import unsettled_chunks
@@ -64,7 +64,7 @@ class Response:
         scope = self.scope
         if scope.is_untouched is None or scope.is_ended:
             return
-        if _references(self) == _OWN_REFERENCES:
+        if _holders.number(self, "steps") == 1:
             self.steps.close()
             scope.drop()
         else:
@@ -86,15 +86,6 @@ class GeneratorResponse(Response):
 
 _TRIES = 1000
 """How often a ``close()`` is tried while a step hands its chunk over, which takes a few instructions."""
-
-
-def _references(response: Any) -> int:
-    """Count the references to the steps of *response*, with those of this function; 0 where nobody counts (PyPy)."""
-    return sys.getrefcount(response.steps) if hasattr(sys, "getrefcount") else 0
-
-
-_OWN_REFERENCES = _references(SimpleNamespace(steps=object())) or None
-"""Where nobody else holds them; the number is another one in other versions of Python."""
 
 
 def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowing: bool) -> Iterable[bytes]:

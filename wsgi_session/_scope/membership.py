@@ -36,15 +36,13 @@ def scope_of_session(session: Session) -> BaseScope | None:
     return scope
 
 
-def is_of(session: Any, source: lazy.SessionSource[Any]) -> bool:
-    """Say whether *session*, which may be anything, is one that a registry has in an open scope, by its *source*."""
-    if not isinstance(session, Session):
-        return False
-    scope = scope_of_session(session)
+def scope_of(session: Any, source: lazy.SessionSource[Any]) -> BaseScope | None:
+    """Return the open scope in which *session*, which may be anything, is a registry's, by its *source*; else None."""
+    scope = scope_of_session(session) if isinstance(session, Session) else None
     if scope is None:
-        return False
+        return None
     known = [(scope.terms.source, scope.session)] if scope.is_untouched else scope.sessions()
-    return any(made is source and one is session for made, one in known)
+    return scope if any(made is source and one is session for made, one in known) else None
 
 
 def note_built(session: Session, scope: BaseScope | None) -> None:

@@ -5,13 +5,13 @@ Each was tried; ``tests/guarantees/test_05_the_last_word.py`` shows it.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from .. import _holders
 from .codes import mysql_code, sqlstate
 from .traces import look_at, traces_of
 
@@ -182,7 +182,7 @@ class SQLite(Driver):
         That makes it prepare every statement again, so it is not tried where nobody has a cursor: each of those holds
         its connection, and who else does is known.
         """
-        if _references(connection) == _own_references():
+        if _holders.number(connection, "dbapi_connection") == _idle_holders():
             return False
         driver: Any = connection.dbapi_connection
         try:
@@ -226,21 +226,15 @@ _IN_TRANSACTION = 1
 """The bit of a transaction in the status that MySQL's server sends with its answers."""
 
 
-def _references(connection: Any) -> int:
-    """Count the references to the driver's *connection*, with those of this function; 0 where nobody counts (PyPy)."""
-    return sys.getrefcount(connection.dbapi_connection) if hasattr(sys, "getrefcount") else 0
-
-
 @cache
-def _own_references() -> int | None:
-    """Count them where nobody has it but itself, a pool's record and its proxy; versions of Python differ in this."""
+def _idle_holders() -> int | None:
+    """Count who holds a connection of which nobody has a cursor: itself, the pool's record, and its proxy."""
     import sqlite3  # noqa: PLC0415  # others have no SQLite
 
     record = SimpleNamespace(dbapi_connection=sqlite3.connect(":memory:"))
-    proxy = SimpleNamespace(dbapi_connection=record.dbapi_connection)
-    count = _references(proxy) or None
+    of_record = _holders.number(record, "dbapi_connection")
     record.dbapi_connection.close()
-    return count
+    return None if of_record is None else of_record + 1
 
 
 def _probe() -> None:

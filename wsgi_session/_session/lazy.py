@@ -69,8 +69,12 @@ class SessionSource(Generic[S]):
         """Make a session for *owner* that is built."""
         if owner is not None:
             kw = owner.completed(self, kw)
-        session = self.session_factory(**kw)
-        self._on_class(type(session))
+        if self.forms is None:
+            session = self.session_factory(**kw)
+            self._on_class(type(session))
+        else:
+            session = object.__new__(self.forms.real)
+            self._initialize(session, kw)
         self._on_build(session, owner)
         return session
 
@@ -89,14 +93,8 @@ class SessionSource(Generic[S]):
         written = attributes.copy() if attributes else None
         attributes.clear()
         session.__class__ = forms.real
-        if forms.dispatch is None:
-            forms.dispatch = dispatch.of_class(forms.real)
-        dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
         try:
-            if kw:
-                self._initialize_with(session, kw)
-            else:
-                session.__init__(**self.session_factory.kw)  # type: ignore[attr-defined, misc]
+            self._initialize(session, kw)
             self._on_build(session, owner)
         except BaseException:
             self.unbuild(session, owner)
@@ -129,10 +127,19 @@ class SessionSource(Generic[S]):
         else:
             object.__setattr__(session, "__class__", self._forms_of(kind).ended)
 
-    def _initialize_with(self, session: S, kw: dict[str, Any]) -> None:
+    def _initialize(self, session: S, kw: dict[str, Any]) -> None:
         """Do as ``sessionmaker.__call__`` does, which merges the arguments, to the session that is there."""
+        forms = self.forms
+        assert forms is not None
+        if forms.dispatch is None:
+            forms.dispatch = dispatch.of_class(forms.real)
+        dispatch.share(forms.dispatch, session.dispatch)  # before __init__, which may listen to what it makes
         own = self.session_factory.kw  # type: ignore[attr-defined]
-        sessionmaker.__call__(SimpleNamespace(kw=own, class_=session.__init__), **kw)  # type: ignore[arg-type, misc]
+        if kw:
+            like = SimpleNamespace(kw=own, class_=session.__init__)  # type: ignore[misc]
+            sessionmaker.__call__(like, **kw)  # type: ignore[arg-type]
+        else:
+            session.__init__(**own)  # type: ignore[misc]
 
     def _forms_of(self, real: type[S]) -> Forms[S]:
         if real not in self._forms_of_classes:
