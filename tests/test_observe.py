@@ -542,7 +542,7 @@ def test_a_fault_is_logged_once_and_harms_no_request(engine: Engine, recorder: R
         record_of(work, engine, recorder)
 
     assert sent == ["ada", "ada"]
-    assert caplog.text.count("The recorder has failed in _note()") == 1
+    assert caplog.text.count("The recorder has failed in note()") == 1
 
 
 FAULTS = {
@@ -550,9 +550,9 @@ FAULTS = {
     "Recording.end": "_recording.Recording._is_odd",
     "PoolWatch._connect": "_pools.Hold",
     "PoolWatch._on_checkin": "_pools.PoolWatch._give_back",
-    "_on_begin": "_listeners._recording.of_session",
+    "_on_begin": "_listeners._whose.of_session",
     "_on_execute": "_sending.hear",
-    "_note": "_sending.shape_of",
+    "note": "_statements.shape_of",
 }
 """What raises, by where that is seen."""
 

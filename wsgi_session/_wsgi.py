@@ -30,12 +30,18 @@ def status_code(status: str) -> int:
     raise ValueError(f"A status has to begin with three digits, such as '200 OK'; this one is {status!r}.")
 
 
+def known_code(status: Any) -> int | None:
+    """Read the number of a status line; None of what is none."""
+    try:
+        return status_code(status)
+    except (TypeError, ValueError):
+        return None
+
+
 def is_error(status: Any) -> bool:
     """Say whether a status line is one of an error, from 400 on; what is none is not."""
-    try:
-        return status_code(status) >= 400
-    except (TypeError, ValueError):
-        return False
+    code = known_code(status)
+    return code is not None and code >= 400
 
 
 def content_length(headers: Headers) -> int | None:

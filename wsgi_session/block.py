@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session, scoped_session
 
-from ._scope.base import OPEN, BaseScope, Terms
+from ._scope.base import OPEN, BaseScope
 from ._scope.end import end
 from ._scope.look import enter, look, nearest_open
 from ._scope.outcome import commit_block
+from ._scope.terms import Terms
 from .registry import adopt
 from .scope import never_runs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .scope import checked_hook
 
@@ -89,3 +89,22 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
+
+
+def check_rule(commit: Any) -> None:
+    """Refuse what says nothing of commits.
+
+    Raises:
+        TypeError: If *commit* is no rule.
+    """
+    if commit is None:
+        raise TypeError(
+            "commit=None says nothing. Leave it out if the views commit before they return ('never', the default), or"
+            " write 'commit=until_close' if the application commits in its body or later."
+        )
+    if not callable(commit):
+        raise TypeError(
+            f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never', 'until_close' or a function"
+            " (environ, status, headers) -> bool."
+        )
+    checked_hook(commit, "commit")

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import Connection, Engine, select
 
-from .observe._labels import label_of
-from .observe._recording import error_name
+from .observe._labels import error_name, label_of
 from .scope import checked_hook
 
 if TYPE_CHECKING:

@@ -13,12 +13,13 @@ from ._response.request import RequestScope
 from ._response.response import stepped
 from ._response.start import UNCALLED, HeldStart, NotedStart
 from ._scope import beginning
-from ._scope.base import OPEN, Terms
+from ._scope.base import OPEN
 from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
+from ._scope.terms import Terms
 from ._session import engines
-from .commit import never, until_close
-from .registry import RequestScopedSession, adopt, engines_of
+from .commit import check_rule, never, until_close
+from .registry import adopt, engines_of, registry_of
 from .scope import H, checked_application, checked_hook
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class SessionMiddleware(Generic[S]):
             )
         if not isinstance(environ_key, str):
             raise TypeError(f"environ_key has to be a string, not {environ_key!r}.")
-        _check_commit(commit)
+        check_rule(commit)
         _check_recorder(recorder)
         if bind is not None:
             checked_hook(bind, "bind, which chooses the engine of a request,")
@@ -103,7 +104,7 @@ class SessionMiddleware(Generic[S]):
         self.commit = commit
         self.environ_key = environ_key
         self._own_engine = create_engine(registry) if isinstance(registry, str | URL) else None
-        self.registry = _registry(registry if self._own_engine is None else self._own_engine)
+        self.registry = registry_of(registry if self._own_engine is None else self._own_engine)
         adopted = adopt(self.registry)
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
@@ -155,9 +156,11 @@ class SessionMiddleware(Generic[S]):
             session._wsgi_session_owner = scope
         scope.session = session
         shadowed = environ.setdefault(terms.key, session)
-        if shadowed is not session:
+        is_shadowing = shadowed is not session
+        if is_shadowing:
             scope.shadowed = shadowed
             environ[terms.key] = session
+        del session, shadowed  # for `BaseScope.take`: nobody but the scope and the environ is to hold it
 
         start: NotedStart | HeldStart
         token = enter(scope)
@@ -182,18 +185,19 @@ class SessionMiddleware(Generic[S]):
                 if holds or not scope.is_untouched:
                     start.let_go(body)
                 if scope.is_untouched and ended is not None:
+                    session = scope.session
                     scope.is_untouched = session._wsgi_session_owner = None
                     session.__class__ = ended
                 else:
                     end(scope)
                 return body
-            return stepped(body, scope, start, shadowed is not session)
+            return stepped(body, scope, start, is_shadowing)
         except BaseException as error:
             end(scope, error)
             raise
         finally:
             leave(token)
-            if shadowed is not session:
+            if is_shadowing:
                 scope.hide()
 
     def on_request_end(self, hook: H) -> H:
@@ -222,25 +226,6 @@ class SessionMiddleware(Generic[S]):
             self._own_engine.dispose()
 
 
-def _check_commit(commit: Any) -> None:
-    """Refuse what says nothing of commits.
-
-    Raises:
-        TypeError: If *commit* is no rule.
-    """
-    if commit is None:
-        raise TypeError(
-            "commit=None says nothing. Leave it out if the views commit before they return ('never', the default), or"
-            " write 'commit=until_close' if the application commits in its body or later."
-        )
-    if not callable(commit):
-        raise TypeError(
-            f"commit={commit!r} is no rule. Use 'on_unsafe_success', 'on_success', 'never', 'until_close' or a function"
-            " (environ, status, headers) -> bool."
-        )
-    checked_hook(commit, "commit")
-
-
 def _check_recorder(recorder: Any) -> None:
     """Refuse what is no recorder, without importing those who are, for an application that has none.
 
@@ -253,19 +238,6 @@ def _check_recorder(recorder: Any) -> None:
 
     if not isinstance(recorder, Recorder):
         raise TypeError(f"recorder has to be a wsgi_session.observe.Recorder, not {recorder!r}.")
-
-
-def _registry(given: Any) -> scoped_session[Any]:
-    if isinstance(given, scoped_session):
-        return given
-    if isinstance(given, sessionmaker):
-        return RequestScopedSession(given)
-    if isinstance(given, Engine):
-        return RequestScopedSession(sessionmaker(given, class_=Session))
-    raise TypeError(
-        f"SessionMiddleware cannot make sessions from {given!r}. It takes a RequestScopedSession,"
-        " a scoped_session with scopefunc=wsgi_session.current_scope, a sessionmaker, an Engine or a database URL."
-    )
 
 
 def _renew_terms(middleware: SessionMiddleware[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Observation
 
-from .observe._pools import all_gauges
+from .observe._watches import all_gauges
 from .replicas._gauges import by_replica, requests_by_reason
 from .replicas._replicas import all_gauges as all_gauges_of_replicas
 

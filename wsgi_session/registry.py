@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -14,7 +14,8 @@ from sqlalchemy.util import ScopedRegistry
 from . import _fork, current
 from ._scope.look import look
 from ._scope.membership import note_built, scope_of
-from ._session import engines, forms, lazy, listening, transaction
+from ._session import engines, forms, lazy, listening
+from ._session.threads import ThreadSession
 from .current import current_scope
 from .errors import NoScopeError, ScopeEndedError
 
@@ -158,42 +159,6 @@ class ScopeRegistry(ScopedRegistry[S]):
         return own
 
 
-class ThreadSession(Generic[S]):
-    """The session of one thread, outside of scopes.  Lives as long as the thread, or until ``remove()``."""
-
-    __slots__ = ("__weakref__", "_session")
-
-    def __init__(self) -> None:
-        """Hold no session yet."""
-        self._session: S | None = None
-        _thread_sessions.add(self)
-
-    @property
-    def is_made(self) -> bool:
-        """Whether there is a session: to make one may have failed, and in a child process there is none."""
-        return self._session is not None
-
-    def session(self, source: lazy.SessionSource[S], **kw: Any) -> S:
-        """Return the session, made now if there is none."""
-        if self._session is None:
-            self._session = source.make_now(None, **kw)
-        return self._session
-
-    def replace(self, session: S) -> None:
-        """Hold another session."""
-        self._session = session
-
-    def disown(self) -> None:
-        """Hold none, in a child process."""
-        _fork.kept.append(self._session)
-        self._session = None
-
-    def __del__(self) -> None:
-        """Close the session of a thread that is over."""
-        if self._session is not None:
-            transaction.close(self._session)
-
-
 def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     """Return the session of a request, from its environ, with the type that *registry* gives it.
 
@@ -264,6 +229,24 @@ _adopting = threading.Lock()
 os.register_at_fork(before=_adopting.acquire, after_in_child=_adopting.release, after_in_parent=_adopting.release)
 
 
+def registry_of(given: Any) -> scoped_session[Any]:
+    """Return the registry that a `SessionMiddleware` is given, or one that is made of what it is given.
+
+    Raises:
+        TypeError: If no registry can be made of it.
+    """
+    if isinstance(given, scoped_session):
+        return given
+    if isinstance(given, sessionmaker):
+        return RequestScopedSession(given)
+    if isinstance(given, Engine):
+        return RequestScopedSession(sessionmaker(given, class_=Session))
+    raise TypeError(
+        f"SessionMiddleware cannot make sessions from {given!r}. It takes a RequestScopedSession,"
+        " a scoped_session with scopefunc=wsgi_session.current_scope, a sessionmaker, an Engine or a database URL."
+    )
+
+
 def engines_of(session_factory: Any) -> list[Engine]:
     """List the engines that a `sessionmaker` names by now."""
     kw = getattr(session_factory, "kw", {})
@@ -282,4 +265,3 @@ def _replace_pools(registry: ScopeRegistry[Any]) -> None:
 
 
 _registries: _fork.Inheritance[ScopeRegistry[Any]] = _fork.Inheritance(_replace_pools)
-_thread_sessions: _fork.Inheritance[ThreadSession[Any]] = _fork.Inheritance(ThreadSession.disown)

@@ -24,6 +24,7 @@ from wsgi_session import (
     current_scope,
     never,
     on_success,
+    session_of,
     session_scope,
     until_close,
 )
@@ -197,6 +198,77 @@ def test_close_in_mid_request(Session: Any, engine: Engine) -> None:
 
     assert len({id(session) for session in seen}) == 1
     assert words(engine) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda Session, environ: Session(), id="registry"),
+        pytest.param(lambda Session, environ: session_of(environ, Session), id="session_of"),
+    ],
+)
+def test_who_asks_the_registry_first(ask: Any, Session: Any, engine: Engine) -> None:
+    """The session that is given to the first who asks is built at once, and is the one of the environ from then on."""
+    kinds: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        session = ask(Session, environ)
+        kinds.append(type(session))
+        session.add(Word(text="ada"))
+        assert environ[KEY] is session is Session() is session_of(environ, Session)
+        session.commit()
+        answer(start_response)
+        return iter([b"x"])
+
+    for wrapped in both_ways(app, Session):
+        request(wrapped)
+
+    assert kinds == [Session.session_factory.class_] * 2
+    assert words(engine) == ["ada", "ada"]
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        pytest.param(lambda environ: [environ[KEY]], id="session"),
+        pytest.param(lambda environ: [*dict(environ).values()], id="environ"),
+    ],
+)
+def test_who_has_the_session_before_it_is_built(hold: Any, Session: Any) -> None:
+    """What somebody has got from the environ, or has a copy of, stays the session of the request."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        held = hold(environ)
+        session = Session()
+        assert session is environ[KEY]
+        assert any(one is session for one in held)
+        all_words(session)
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, Session))
+
+
+def test_an_environ_that_has_something_else(Session: Any) -> None:
+    """What the application has put in the place of the session stays there."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY] = "mine"
+        all_words(Session())
+        assert environ[KEY] == "mine"
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, Session))
+
+
+def test_a_block_whose_session_nobody_names(Session: Any, engine: Engine) -> None:
+    """The registry has one session in it, which is committed."""
+    with session_scope(Session):
+        Session().add(Word(text="ada"))
+        assert Session() is Session()
+
+    assert words(engine) == ["ada"]
 
 
 def test_after_remove_the_same_object_is_unbuilt_again(Session: Any, engine: Engine) -> None:
@@ -417,6 +489,29 @@ def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
         assert Session() is session
         answer(start_response)
         return [repr(all_words(session)).encode()]
+
+    assert request(SessionMiddleware(app, Session)).body == b"[]"
+
+
+def test_a_session_whose_init_raises_for_the_registry(engine: Engine) -> None:
+    """If ``__init__`` raises, who has asked the registry sees it, and the next one gets a session."""
+    attempts: list[int] = []
+
+    class Fussy(SQLAlchemySession):
+        def __init__(self, **kw: Any) -> None:
+            attempts.append(1)
+            if len(attempts) == 1:
+                raise ValueError("not yet")
+            super().__init__(**kw)
+
+    Session = RequestScopedSession(sessionmaker(engine, class_=Fussy))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        with pytest.raises(ValueError, match="not yet"):
+            Session()
+        assert Session() is environ[KEY]
+        answer(start_response)
+        return [repr(all_words(Session())).encode()]
 
     assert request(SessionMiddleware(app, Session)).body == b"[]"
 

@@ -50,8 +50,8 @@ FAULTS = [
         "the previous scope is not put back after a step",
         2,
         "_response/request",
-        "                self._leave(token)\n                self.is_handing",
-        "                self.is_handing",
+        "        finally:\n            self._leave(token)",
+        "        finally:\n            pass",
     ),
     Fault(
         "what was current in a step is forgotten",
@@ -141,8 +141,8 @@ FAULTS = [
         "the response keeps start_response",
         3,
         "_response/chunks",
-        "    missing = start.missing\n    del start",
-        "    missing = start.missing",
+        "    del start\n",
+        "",
     ),
     Fault(
         "settle after the first byte",
@@ -217,13 +217,11 @@ FAULTS = [
     Fault(
         "a complete Content-Length gives nothing back",
         6,
-        "_response/chunks",
-        "            finish(scope)\n            yield chunk",
-        "            yield chunk",
+        "_response/request",
+        "        self.missing = None\n        finish(self)",
+        "        self.missing = None",
     ),
-    Fault(
-        "a doubled Content-Length is believed", 6, "_wsgi", "if len(declared) == 1 else None", "if declared else None"
-    ),
+    Fault("a doubled Content-Length is believed", 6, "_wsgi", 'if len(declared) == 1 else ""', 'if declared else ""'),
     Fault(
         "a list holds its connection until it is closed",
         6,
@@ -456,21 +454,21 @@ FAULTS = [
     Fault(
         "the code of MariaDB's error is enough",
         5,
-        "_session/drivers",
+        "_session/mysql",
         " and self._has_ended(connection):",
         ":",
     ),
     Fault(
         "the second half is committed by SQLite, statement by statement",
         5,
-        "_session/drivers",
+        "_session/sqlite",
         '            driver.execute("BEGIN")',
         "            pass",
     ),
     Fault(
         "SQLite in autocommit has lost something",
         5,
-        "_session/drivers",
+        "_session/sqlite",
         " or not _begins_with_writes(driver)",
         "",
     ),
@@ -554,7 +552,7 @@ FAULTS = [
     Fault(
         "a child uses its parent's pool", 13, "_session/engines", "        engine.dispose(close=False)", "        pass"
     ),
-    Fault("a child collects its parent's sessions", 13, "registry", "_fork.kept.append(self._session)", "pass"),
+    Fault("a child collects its parent's sessions", 13, "_session/threads", "_fork.kept.append(self._session)", "pass"),
     Fault(
         "sessions of other threads die in the fork",
         13,

@@ -14,30 +14,10 @@ if TYPE_CHECKING:
 
 
 def unsettled_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) -> Iterator[bytes]:
-    """Return the chunks of a *body* in which ``start_response`` is to be called, and have the outcome settled by it."""
-    return _awaited_chunks(body, scope, start) if scope.terms.has_rule else _noted_chunks(body, scope, start)
+    """Yield the chunks of a *body* in which ``start_response`` is to be called, and have the outcome settled by it.
 
-
-def _noted_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) -> Iterator[bytes]:
-    """Yield the chunks of an application that calls ``start_response`` in its iterable, where that goes on at once."""
-    chunks = iter(body)
-    first: tuple[bytes, ...] = ()
-    for chunk in chunks:
-        if start.status is not UNCALLED:
-            first = (chunk,)
-            break
-        yield chunk
-    start.let_go()
-    scope.count(start)
-    del start
-    yield from chain(first, chunks)
-
-
-def _awaited_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) -> Iterator[bytes]:
-    """Yield the chunks of an application that calls ``start_response`` in its iterable, where that is held back.
-
-    An empty chunk goes on to the server as long as that has not been called. Afterwards it waits for the first that is
-    not empty: a server takes no chunk before its ``start_response`` was called.
+    Before the call they go on to the server, which takes empty ones. After it a rule is asked before the first that is
+    not empty: a server takes no chunk before its ``start_response`` was called, and that is held back until then.
 
     Args:
         body: What the application returned.
@@ -49,7 +29,7 @@ def _awaited_chunks(body: Iterable[bytes], scope: RequestScope, start: Start) ->
     for chunk in chunks:
         if start.status is UNCALLED:
             yield chunk
-        elif chunk:
+        elif chunk or not scope.terms.has_rule:
             first = (chunk,)
             break
     start.let_go()

@@ -1,14 +1,12 @@
-"""What every scope is made of: its terms, the sessions that it holds, and what its users may do to it."""
+"""What every scope is made of: the sessions that it holds, and what its users may do to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from .. import _fork, _holders, _wsgi, callbacks
 from .._session import forms, lazy, transaction
-from ..commit import never
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
 from ..scope import EndHook, H, Scope, State, checked_bind, checked_hook
 
@@ -18,51 +16,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from ..commit import CommitRule
-    from ..scope import ChooseBind, SetUpHook
+    from .terms import Terms
 
 S = TypeVar("S", bound="Session")
 
 OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
 """Its members: to look one up in the class has the price of a call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What all scopes of one middleware, or of one kind of block, have in common.  Lives as long as they are opened."""
-
-    source: lazy.SessionSource[Any]
-    """Of the registry that the scopes are opened for."""
-
-    settles: bool
-    """Whether there is an outcome that is settled before the end; under `until_close` there is none."""
-
-    commit: CommitRule = never
-    """What the middleware was told of commits."""
-
-    has_rule: bool = False
-    """Whether that is a rule, and so anything is committed for the application."""
-
-    release_reads: bool = False
-    """Whether what has only read gives its connections back before the first byte."""
-
-    generation: int = field(default_factory=lambda: _fork.generation)
-    """Of the process that the scopes are open in: they are ended in a child."""
-
-    key: str = ""
-    """Where the session is put in the environ."""
-
-    hooks: tuple[EndHook, ...] = ()
-    """What to call at the end of each."""
-
-    bind: ChooseBind | None = None
-    """Chooses the engine of each."""
-
-    on_begin: SetUpHook | None = None
-    """What to call where a transaction begins in one."""
-
-    is_recorded: bool = False
-    """Whether something records some of them."""
 
 
 class Notes(Protocol):

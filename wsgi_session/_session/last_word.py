@@ -20,12 +20,14 @@ from .._log import log
 from ..errors import TransactionLostError
 from . import contexts, drivers, traces
 from .codes import code_of, sqlstate
+from .postgresql import PostgreSQL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
+    from .driver import Driver
     from .traces import Traces
 
 _ROLLED_BACK = "40"
@@ -66,7 +68,7 @@ def is_failed(connection: Connection) -> bool:
     driver = drivers.KNOWN.get(connection.dialect.driver)
     left = traces.look_at(connection.connection)
     return (
-        isinstance(driver, drivers.PostgreSQL)
+        isinstance(driver, PostgreSQL)
         and left is not None
         and driver.is_over(connection.connection.dbapi_connection, left)
     )
@@ -75,7 +77,7 @@ def is_failed(connection: Connection) -> bool:
 class LastWord:
     """What a dialect does where a transaction begins, fails and ends.  Lives as long as the dialect."""
 
-    def __init__(self, dialect: Any, driver: drivers.Driver) -> None:
+    def __init__(self, dialect: Any, driver: Driver) -> None:
         """Take the place of the methods of *dialect*, and call them."""
         self._driver = driver
         self._begin = dialect.do_begin
@@ -120,11 +122,10 @@ class LastWord:
     def do_begin(self, connection: PoolProxiedConnection) -> None:
         """Begin, and note whether that was a BEGIN."""
         self._begin(connection)
-        if self._driver.is_in_transaction(connection.dbapi_connection):
-            traces.traces_of(connection).is_begun = True
+        self.note_begin(connection)
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
-        """Note whether a BEGIN was sent, on a connection that had begun before the dialect was given this."""
+        """Note whether a BEGIN was sent."""
         if self._driver.waits_with_begin and self._driver.is_in_transaction(connection.dbapi_connection):
             traces.traces_of(connection).is_begun = True
 

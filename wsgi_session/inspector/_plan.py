@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._session import pools
 from .._sql.lexer import read_whole
 from .._sql.texts import may_write, sets_up
-from ..observe._recording import error_name
+from ..observe._labels import error_name
 from ..observe._shapes import shape_of
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """Seeing what requests do: the recorder, its records and their findings, and who holds a pool."""
 
 from ._filter import RequestFilter
-from ._pools import PoolGauges
+from ._gauges import Gauges, PoolGauges
+from ._live import LiveConnection, LiveRequest
 from ._record import Finding, FindingKind, Held, Load, Loss, Outcome, OutcomeKind, RequestRecord, Statement
-from ._recorder import BeginHook, Gauges, LiveConnection, LiveRequest, Recorder, RecordHook
+from ._recorder import BeginHook, Recorder, RecordHook
 from ._values import Values
 from ._visitors import is_local
 

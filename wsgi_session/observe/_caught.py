@@ -10,7 +10,7 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from . import _recording
+from . import _whose
 from ._fault import contained
 
 if TYPE_CHECKING:
@@ -66,5 +66,5 @@ class NotedErrors:
 
 @contained
 def _note(error: BaseException | None) -> None:
-    if error is not None and (recording := _recording.current()) is not None:
+    if error is not None and (recording := _whose.current()) is not None:
         recording.catch(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from . import _recording
+from . import _whose
 from ._fault import contained
 from ._record import RequestRecord
 
@@ -39,5 +39,5 @@ def _described(line: LogRecord) -> tuple[str, str] | None:
     for told in line.args if isinstance(line.args, tuple) else ():
         if isinstance(told, RequestRecord):
             return str(told.number), told.outcome.kind.value
-    recording = _recording.current()
+    recording = _whose.current()
     return None if recording is None else (str(recording.number), recording.state.value)

@@ -55,6 +55,11 @@ class Hold:
         """Describe it as one of a request that *began* then."""
         return Held(self.engine, self.since - began, self.since - self.asked, until - self.since, self.line)
 
+    def described(self, now: float) -> str:
+        """Say in a few words who has it, and how long."""
+        who = "outside of a request" if self.request is None else self.request.what
+        return f"{who} for {now - self.since:.3f} s" + (f" since {self.line}" if self.line else "")
+
 
 class Holds:
     """All holds of one request, and how long they were.  Lives as long as its recording."""

@@ -1,15 +1,17 @@
-"""The label: how an engine is named to its readers, without what would open it to them."""
+"""The labels: how an engine and an error are named to readers, without what would open an engine to them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .._session.codes import code_of
 from .._sql.excerpt import ELLIPSIS, excerpt
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
 _MAX_LABEL = 200
+_MAX_NAME = 200
 
 
 def label_of(engine: Engine) -> str:
@@ -19,6 +21,17 @@ def label_of(engine: Engine) -> str:
     """
     url = engine.url
     return excerpt(engine.logging_name or f"{url.get_backend_name()}:{_database(url)}{_place(url)}", _MAX_LABEL)
+
+
+def error_name(error: BaseException) -> str:
+    """Name an error by its class, its driver's, and its code; the text may have values in it."""
+    cause: Any = getattr(error, "orig", None)
+    name = type(error).__name__
+    if cause is None:
+        return excerpt(name, _MAX_NAME)
+    code = code_of(cause)
+    known = f" {code}" if code else ""
+    return excerpt(f"{name}: {type(cause).__name__}", _MAX_NAME) + known
 
 
 def _database(url: URL) -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.orm import Session
 
-from . import _caught, _recording, _sending
+from . import _caught, _marks, _sending, _statements, _whose
 from ._fault import contained, log_once
-from ._pools import watch_of
+from ._labels import error_name
+from ._watches import watch_of
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
@@ -38,11 +39,11 @@ def listen_to_statements() -> None:
 
 def _on_begin(session: Session, _transaction: object, connection: Connection) -> None:
     try:
-        recording = _recording.of_session(session)
+        recording = _whose.of_session(session)
         if recording is None:
             watch_of(connection.engine).hold_of(connection)
         else:
-            _sending.take_over(connection, recording)
+            _marks.take_over(connection, recording)
     except Exception:
         log_once(_on_begin)
 
@@ -50,14 +51,14 @@ def _on_begin(session: Session, _transaction: object, connection: Connection) ->
 @contained
 def _on_error(context: ExceptionContext) -> None:
     connection = context.connection
-    recording = _sending.recording_of(connection)
+    recording = _marks.recording_of(connection)
     if recording is None:
         return
-    name = _recording.error_name(context.sqlalchemy_exception or context.original_exception)
+    name = error_name(context.sqlalchemy_exception or context.original_exception)
     recording.note_error(name)
     if context.statement is not None and connection is not None:
         execution = context.execution_context
-        _sending.note_error(recording, connection, context.statement, context.parameters, execution, name)
+        _statements.note_error(recording, connection, context.statement, context.parameters, execution, name)
 
 
 def _on_execute(*of_the_event: Any) -> None:
@@ -70,7 +71,7 @@ def _on_execute(*of_the_event: Any) -> None:
 
 @contained
 def _on_committed(session: Session) -> None:
-    recording = _recording.of_session(session)
+    recording = _whose.of_session(session)
     if recording is not None and not session.in_nested_transaction():  # else it is a savepoint
         recording.commit(session)
 
@@ -88,5 +89,5 @@ def _on_flushed(session: Session, _flush_context: object) -> None:
 
 
 def _transcript_of_session(session: Session) -> Transcript | None:
-    recording = _recording.of_session(session)
+    recording = _whose.of_session(session)
     return None if recording is None else recording.transcript

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -16,10 +13,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from .. import _fork
-from . import _recording
+from . import _whose
 from ._callers import Callers
 from ._fault import contained, log_once
+from ._gauges import PoolGauges
 from ._holds import Hold
 from ._labels import label_of
 
@@ -27,37 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.pool import Pool, PoolProxiedConnection
 
-
-@dataclass(frozen=True, slots=True)
-class PoolGauges:
-    """How full the pool of one engine is, and what it has done since it was first watched, in this process."""
-
-    engine: str
-    pool: str
-    """The name of its class."""
-
-    size: int | None
-    """Of connections that it keeps, beside those it makes on top; None if it has no such number."""
-
-    open: int
-    """Connections that there are."""
-
-    out: int
-    """Those of them that somebody has."""
-
-    peak: int
-    """The most that were out at the same time."""
-
-    waiting: int
-    """How many wait for one."""
-
-    checkouts: int
-    timeouts: int
-    waited: float
-    """Seconds of waiting, all together, and making connections."""
-
-    held: float
-    """Seconds that connections were out, all together, those that still are not included."""
+    from ._recording import Recording
 
 
 class PoolWatch:
@@ -117,14 +84,14 @@ class PoolWatch:
         """Say who has a connection, the longest first."""
         now = perf_counter()
         holds = sorted(self.out.copy().values(), key=lambda hold: hold.since)
-        return tuple(_holder(hold, now) for hold in holds)
+        return tuple(hold.described(now) for hold in holds)
 
     def hold_of(self, connection: Connection) -> Hold:
         """Return the hold of a *connection*, noted now if it was taken before this pool was watched."""
         found = connection.connection.dbapi_connection
         if id(found) not in self.out:
             now = perf_counter()
-            self._note(found, _recording.current(), now, now)
+            self._note(found, _whose.current(), now, now)
         return self.out[id(found)]
 
     def known_hold_of(self, connection: Connection) -> Hold | None:
@@ -138,13 +105,13 @@ class PoolWatch:
     def _attach(self, pool: Pool) -> None:
         """Time how *pool* gives its connections, and watch the pool that is made in its place."""
         self._pool = ref(pool)
-        setattr(pool, _WATCH, self)
+        setattr(pool, WATCH, self)
         connect, recreate = _unbound(pool, "connect"), _unbound(pool, "recreate")
         pool.connect = partial(self._connect, connect)  # type: ignore[method-assign]
         pool.recreate = partial(self._recreate, recreate)  # type: ignore[method-assign]
 
     def _connect(self, connect: Callable[[], PoolProxiedConnection]) -> PoolProxiedConnection:
-        recording = _recording.current()
+        recording = _whose.current()
         holds = None if recording is None else recording.holds
         waiters = self.waiters
         waiter = object()
@@ -178,7 +145,7 @@ class PoolWatch:
     def _follow(self, pool: Pool) -> None:
         self._attach(pool)
 
-    def _note(self, connection: Any, recording: _recording.Recording | None, asked: float, since: float) -> None:
+    def _note(self, connection: Any, recording: Recording | None, asked: float, since: float) -> None:
         callers = _callers if recording is None else recording.callers
         hold = Hold(self.engine, asked, since, callers.line(_depth()), recording)
         out = self.out
@@ -192,7 +159,7 @@ class PoolWatch:
             recording.holds.take(hold)
 
     @contained
-    def _note_timeout(self, recording: _recording.Recording | None, asked: float) -> None:
+    def _note_timeout(self, recording: Recording | None, asked: float) -> None:
         self.timeouts += 1
         waited = perf_counter() - asked
         self.waited += waited
@@ -234,35 +201,6 @@ class PoolWatch:
             hold.request.holds.give_back(hold, now)
 
 
-def watch_of(engine: Engine) -> PoolWatch:
-    """Watch the pool of *engine* from now on, and return what does."""
-    found: PoolWatch | None = getattr(engine.pool, _WATCH, None)
-    return _begin(engine) if found is None else found
-
-
-def all_gauges() -> tuple[PoolGauges, ...]:
-    """Read the gauges of every pool that is watched."""
-    return tuple(found.gauges() for found in _all())
-
-
-def all_holders() -> tuple[str, ...]:
-    """Say who has the connections of every pool that is watched."""
-    return tuple(f"{found.engine}: {holder}" for found in _all() for holder in found.holders())
-
-
-def _all() -> list[PoolWatch]:
-    return [found for known in list(_known) if (found := known()) is not None]
-
-
-def _begin(engine: Engine) -> PoolWatch:
-    with _beginning:
-        found: PoolWatch | None = getattr(engine.pool, _WATCH, None)
-        if found is None:  # no other thread was faster
-            found = PoolWatch(engine)
-            _known[:] = [known for known in _known if known() is not None] + [ref(found)]
-        return found
-
-
 def _depth() -> int:
     """Say how many functions from `Callers.line` outwards, if `PoolWatch._note` calls that, are not the application's.
 
@@ -273,11 +211,6 @@ def _depth() -> int:
     except ValueError:  # there are not so many
         return 1
     return _FRAMES_OF_SESSION + 1 if frame.f_code is _SESSION_CONNECTS else 1
-
-
-def _holder(hold: Hold, now: float) -> str:
-    who = "outside of a request" if hold.request is None else hold.request.what
-    return f"{who} for {now - hold.since:.3f} s" + (f" since {hold.line}" if hold.line else "")
 
 
 def _size(pool: Any) -> int | None:
@@ -294,10 +227,6 @@ def _unbound(pool: Pool, name: str) -> Callable[[], Any]:
     return lambda: function(weakly())
 
 
-_beginning = threading.RLock()
-# A child must not inherit it from a thread that is not in it.
-os.register_at_fork(before=_beginning.acquire, after_in_child=_beginning.release, after_in_parent=_beginning.release)
-
 _callers = Callers()
 
 _SESSION_CONNECTS = Session._connection_for_bind.__code__  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -308,10 +237,5 @@ _FRAMES_OF_SESSION = 9
 _MAX_HOLDERS = 20
 """Of those who had the connections when there was none left, so many are kept, the longest first."""
 
-_known: list[ref[PoolWatch]] = []
-"""All watches, the oldest first; each lives as long as one of its pools."""
-
-_WATCH = "_wsgi_session_watch"
+WATCH = "_wsgi_session_watch"
 """The attribute of a pool that is what watches it."""
-
-_inherited: _fork.Inheritance[PoolWatch] = _fork.Inheritance(PoolWatch.disown, _all)

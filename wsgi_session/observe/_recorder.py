@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from logging import DEBUG, INFO, Logger, getLogger
 from time import perf_counter
@@ -18,11 +17,14 @@ from . import _listeners
 from ._callers import Callers
 from ._caught import note_errors_of
 from ._fault import log_once
-from ._pools import PoolGauges, all_gauges, all_holders, watch_of
+from ._gauges import Gauges
+from ._live import LiveRequest, live_request
+from ._notes import Manner
 from ._record import OutcomeKind
-from ._recording import Manner, Recording
+from ._recording import Recording
 from ._shapes import forget_shapes
 from ._timing import timing
+from ._watches import all_gauges, all_holders, watch_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,66 +59,6 @@ class BeginHook(Protocol):
     def __call__(self, environ: WSGIEnvironment, /) -> RecordHook | None:
         """Return what is to be told, if anything is."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class LiveConnection:
-    """A connection that a request has now."""
-
-    engine: str
-    age: float
-    """Seconds since it was taken from the pool."""
-
-    line: str | None
-    """The line that took it, such as ``"shop/views.py:29"``."""
-
-    def __str__(self) -> str:
-        """Say it in a few words."""
-        return f"{self.engine} for {self.age:.3f} s" + (f" since {self.line}" if self.line else "")
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRequest:
-    """A request that is not over."""
-
-    method: str
-    path: str
-    age: float
-    """Seconds since it began."""
-
-    waiting: float | None
-    """Seconds that it has been waiting for a connection; None if it does not."""
-
-    connections: tuple[LiveConnection, ...]
-
-    number: int
-    """The number that its record will have."""
-
-    def __str__(self) -> str:
-        """Say it in one line."""
-        waits = "" if self.waiting is None else f", waiting for {self.waiting:.3f} s"
-        holds = "".join(f", holding {one}" for one in self.connections)
-        return f"{self.method} {self.path} for {self.age:.3f} s{waits}{holds}"
-
-
-@dataclass(frozen=True, slots=True)
-class Gauges:
-    """How much is going on in this process."""
-
-    live: int
-    """Requests that are not over."""
-
-    finished: int
-    found: int
-    """Requests that had findings."""
-
-    outcomes: dict[str, int]
-    """How many requests had which outcome, by the value of its `OutcomeKind`."""
-
-    retries: int
-    """Requests that were further attempts of a `RetryMiddleware`."""
-
-    pools: tuple[PoolGauges, ...]
 
 
 class Recorder:
@@ -237,7 +179,7 @@ class Recorder:
         """Return the requests that are not over, with the connections that they hold, the oldest first."""
         now = perf_counter()
         recordings = sorted(self._live.copy().values(), key=lambda recording: recording.began)
-        return tuple(_live(recording, now) for recording in recordings)
+        return tuple(live_request(recording, now) for recording in recordings)
 
     def holders(self) -> tuple[str, ...]:
         """Say in a line each who has the connections of every pool, also outside of requests, the longest first."""
@@ -313,13 +255,6 @@ def _told(hook: Callable[[A], R], what: A) -> R | None:
     except Exception:
         log.exception("The hook %r of a recorder has failed.", hook)
         return None
-
-
-def _live(recording: Recording, now: float) -> LiveRequest:
-    since = recording.holds.waiting_since
-    connections = tuple(LiveConnection(hold.engine, now - hold.since, hold.line) for hold in recording.holds.open)
-    waiting = None if since is None else now - since
-    return LiveRequest(recording.method, recording.path, now - recording.began, waiting, connections, recording.number)
 
 
 _recorders: _fork.Inheritance[Recorder] = _fork.Inheritance(Recorder.disown)
