@@ -15,8 +15,9 @@ What the columns say:
 - *beside*: the same, while they were reading; *ratio*, this by that;
 - *pool timeouts*: those of ordinary requests, while they were reading.
 
-The server is gunicorn with its *gthread* worker, in a process of its own. The buffers of its sockets are small, so that
-it is the client that reads slowly, and not the kernel for it.
+The database is the PostgreSQL that the tests take, else SQLite. The server is gunicorn with its *gthread* worker, in a
+process of its own. The buffers of its sockets are small, so that it is the client that reads slowly, and not the kernel
+for it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from tempfile import TemporaryDirectory
+
+from tests import machine, postgresql
 
 from . import gunicorn, setups
 
@@ -152,10 +155,21 @@ def _read_slowly(port: int, load: Load, answer: Future[int], nearly: threading.E
 
 
 @contextmanager
+def database() -> Iterator[str]:
+    """Yield the URL of a database of PostgreSQL's, if the tests have one, else of SQLite's."""
+    if machine.SYSTEM["postgresql"]():
+        with postgresql.database() as url:
+            yield url.render_as_string(hide_password=False)
+    else:
+        with TemporaryDirectory() as folder:
+            yield f"sqlite:///{folder}/app.db"
+
+
+@contextmanager
 def served(setup: str, load: Load) -> Iterator[int]:
     """Serve *setup* for as long as the block lasts, and yield the port."""
-    with TemporaryDirectory() as folder:
-        arguments = (setup, f"sqlite:///{folder}/app.db", load.pool_timeout, {"/big": load.size, "/small": 10})
+    with database() as url:
+        arguments = (setup, url, load.pool_timeout, {"/big": load.size, "/small": 10})
         target = f"benchmarks.setups:application{arguments!r}"
         with gunicorn.served(target, threads=SLOW + ORDINARY + 2, buffer=BUFFER) as port:
             yield port
@@ -164,6 +178,7 @@ def served(setup: str, load: Load) -> Iterator[int]:
 def main(names: list[str]) -> None:
     """Measure the setups, and print a line for each."""
     load = Load(size=8 * 1024 * 1024, rate=1024 * 1024, pool_timeout=1.0)
+    print("On", "PostgreSQL:" if machine.SYSTEM["postgresql"]() else "SQLite:")
     print(f"{'setup':26} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'pool timeouts':>14}")
     for name in names or setups.SETUPS:
         served_slowly, before, beside = measure(name, load)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from . import databases
@@ -56,11 +57,26 @@ class Member(PostgreSQL):
 
 
 def execute(server: databases.Server, statement: str) -> Any:
-    """Execute a statement on a server, in AUTOCOMMIT, and return the first value of the first row, if any."""
+    """Execute a statement on a server, in AUTOCOMMIT, and return the first value of the first row, if any.
+
+    A standby cancels any statement that is in the way of what it replays, so that is tried again.
+    """
     engine = create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        result = connection.execute(text(statement))
-        return result.scalar() if result.returns_rows else None
+    for is_last in (False,) * _CANCELS + (True,):
+        try:
+            with engine.connect() as connection:
+                result = connection.execute(text(statement))
+                return result.scalar() if result.returns_rows else None
+        except OperationalError as error:
+            if is_last or getattr(error.orig, "sqlstate", None) != _CONFLICT_WITH_RECOVERY:
+                raise
+    raise AssertionError
+
+
+_CANCELS = 10
+"""How often a statement may be cancelled."""
+
+_CONFLICT_WITH_RECOVERY = "40001"
 
 
 def follow(server: Member, primary: Member) -> None:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool.base import _AdhocProxiedConnection
 from sqlalchemy.schema import CreateTable
 
 from tests import mariadb, postgresql
@@ -43,6 +44,7 @@ from wsgi_session import (
     retrying,
     session_scope,
 )
+from wsgi_session._session import traces
 from wsgi_session._session.codes import code_of
 from wsgi_session.testing import IsolationError, isolated
 
@@ -1192,3 +1194,18 @@ def test_a_table_that_is_made_in_mid_transaction(engine: Engine) -> None:
         table.drop(session.connection())
 
     assert "saved" in words(engine)
+
+
+def test_the_proxy_of_a_first_connect_keeps_nothing() -> None:
+    """A dialect gets ready on a proxy that shows the attributes of the driver's connection for its own."""
+
+    class Driver:
+        """A driver's connection that has attributes."""
+
+    proxy: Any = _AdhocProxiedConnection(Driver(), None)  # type: ignore[arg-type]
+
+    traces.traces_of(proxy).is_begun = True
+
+    assert traces.look_at(proxy) is None
+    traces.forget(proxy)
+    assert vars(proxy.dbapi_connection) == {}
