@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from wsgi_session import SessionMiddleware, current_scope, on_unsafe_success, until_close
 
@@ -48,6 +48,20 @@ def application(name: str, url: str, pool_timeout: float, sizes: dict[str, int])
             return []
 
     return with_503
+
+
+def by_hand(options: Options, bodies: Bodies) -> WSGIApplication:
+    """Open a session in the view, and close it before the body is sent."""
+    engine = create_engine(**options)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        with Session(engine) as session:
+            session.execute(SELECT)
+        body = bodies[environ["PATH_INFO"]]
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    return app
 
 
 def lists(options: Options, bodies: Bodies) -> WSGIApplication:
@@ -127,14 +141,14 @@ def thread_local(options: Options, bodies: Bodies) -> WSGIApplication:
     """Follow the documented recipe: a thread-local `scoped_session`, removed when the response is closed."""
     from werkzeug.wsgi import ClosingIterator
 
-    Session = scoped_session(sessionmaker(create_engine(**options)))
-    measured = _plain(lambda environ: Session, bodies)
+    registry = scoped_session(sessionmaker(create_engine(**options)))
+    measured = _plain(lambda environ: registry, bodies)
 
     def removing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            return ClosingIterator(measured(environ, start_response), Session.remove)
+            return ClosingIterator(measured(environ, start_response), registry.remove)
         except BaseException:
-            Session.remove()
+            registry.remove()
             raise
 
     return removing
@@ -153,6 +167,7 @@ def flask_sqlalchemy(options: Options, bodies: Bodies) -> WSGIApplication:
 SETUPS: dict[str, Setup] = {
     setup.__name__: setup
     for setup in (
+        by_hand,
         lists,
         stream,
         flask,
