@@ -390,3 +390,24 @@ def test_a_stream_that_releases_between_its_chunks(Session: Any, engine: Engine)
         exchange.step()
         assert is_clean(engine)
     exchange.close()
+
+
+@pytest.mark.parametrize("release_reads", [True, False])
+def test_what_is_written_as_it_was_holds_nothing(release_reads: bool, Session: Any, engine: Engine) -> None:
+    """A value that is assigned once more is no change, so the connection goes back as after a plain read."""
+    with session_scope(Session):
+        add_words(Session, "ada")
+
+    def app(environ: Any, start_response: Any) -> Any:
+        word = environ[KEY].scalars(select(Word)).one()
+        word.text = "ada"
+        assert environ[KEY].dirty
+        answer(start_response, "200 OK", ("Content-Length", "1"))
+        return iter([b"x"])
+
+    exchange = Exchange(SessionMiddleware(app, Session, release_reads=release_reads))
+    assert is_clean(engine) is release_reads
+    exchange.step()
+
+    assert is_clean(engine)
+    exchange.close()
