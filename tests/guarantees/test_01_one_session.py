@@ -493,27 +493,38 @@ def test_a_session_whose_init_raises_is_unbuilt_again(engine: Engine) -> None:
     assert request(SessionMiddleware(app, Session)).body == b"[]"
 
 
-def test_a_session_whose_init_raises_for_the_registry(engine: Engine) -> None:
-    """If ``__init__`` raises, who has asked the registry sees it, and the next one gets a session."""
-    attempts: list[int] = []
-
-    class Fussy(SQLAlchemySession):
-        def __init__(self, **kw: Any) -> None:
-            attempts.append(1)
-            if len(attempts) == 1:
-                raise ValueError("not yet")
-            super().__init__(**kw)
-
-    Session = RequestScopedSession(sessionmaker(engine, class_=Fussy))
+def test_a_session_that_cannot_be_built_for_the_registry(engine: Engine) -> None:
+    """If it cannot be built, who has asked the registry sees the error, and the next one gets a session."""
+    factory: Any = sessionmaker(engine, nonsense=True)
+    Session = RequestScopedSession(factory)
 
     def app(environ: Any, start_response: Any) -> Any:
-        with pytest.raises(ValueError, match="not yet"):
+        with pytest.raises(TypeError, match="nonsense"):
             Session()
+        del factory.kw["nonsense"]
         assert Session() is environ[KEY]
         answer(start_response)
         return [repr(all_words(Session())).encode()]
 
     assert request(SessionMiddleware(app, Session)).body == b"[]"
+
+
+def test_what_runs_while_a_session_is_built_may_ask_for_it(engine: Engine) -> None:
+    """An ``__init__`` that calls the registry gets the session that it is of, whoever has asked first."""
+
+    class Asking(SQLAlchemySession):
+        def __init__(self, **kw: Any) -> None:
+            super().__init__(**kw)
+            self.found = Session()
+
+    Session: Any = RequestScopedSession(sessionmaker(engine, class_=Asking))
+
+    def app(environ: Any, start_response: Any) -> Any:
+        assert Session().found is Session() is environ[KEY]
+        answer(start_response)
+        return []
+
+    request(SessionMiddleware(app, Session))
 
 
 def test_what_the_factory_says_is_there_at_once(engine: Engine) -> None:

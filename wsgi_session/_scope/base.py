@@ -215,11 +215,14 @@ class BaseScope(Scope):
     def take(self, source: lazy.SessionSource[S]) -> S:
         """Return the session that a registry has in this scope, for somebody who is about to use it.
 
-        One that nobody has got yet is exchanged for one that is built. A session that is built where it lies, which
-        changes its class, is slower as long as it lives: Python has other ways to the attributes of such an object
-        (a SELECT by primary key takes four per cent longer on Python 3.13).
+        One that nobody has got yet is exchanged for one that is built, unless that runs code of the user's, which may
+        ask for the session itself: its ``__init__``, or a function that chooses its engine. A session that is built
+        where it lies, which changes its class, is slower as long as it lives: Python has other ways to the attributes
+        of such an object (a SELECT by primary key takes four per cent longer on Python 3.13).
         """
-        if self.is_untouched and self.terms.source is source and not self._is_held():
+        terms = self.terms
+        runs_no_code = terms.bind is None and source.is_plain
+        if self.is_untouched and terms.source is source and runs_no_code and not self._is_held():
             self.session = source.make_now(self)
             self.show()
         return self.session_of(source)

@@ -31,10 +31,13 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "session_factory")
+    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "is_plain", "session_factory")
 
     forms: Forms[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
+
+    is_plain: bool
+    """Whether to build a session runs SQLAlchemy's code alone."""
 
     def __init__(
         self, session_factory: Callable[..., S], on_class: Callable[[type[S]], None], on_build: OnBuild[S]
@@ -51,6 +54,7 @@ class SessionSource(Generic[S]):
         self._on_build = on_build
         self._forms_of_classes: dict[type[S], Forms[S]] = {}
         self.forms = None
+        self.is_plain = getattr(session_factory, "class_", Session).__init__ is Session.__init__
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
             if can_wait(session_factory):
