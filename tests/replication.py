@@ -56,25 +56,21 @@ class Member(PostgreSQL):
         execute(self, "SELECT pg_reload_conf()")
 
 
-def execute(server: databases.Server, statement: str) -> Any:
+def execute(server: databases.Server, statement: str, cancels: int = 10) -> Any:
     """Execute a statement on a server, in AUTOCOMMIT, and return the first value of the first row, if any.
 
-    A standby cancels any statement that is in the way of what it replays, so that is tried again.
+    A standby cancels any statement that is in the way of what it replays; so many times that is tried again.
     """
     engine = create_engine(server.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    for is_last in (False,) * _CANCELS + (True,):
-        try:
-            with engine.connect() as connection:
-                result = connection.execute(text(statement))
-                return result.scalar() if result.returns_rows else None
-        except OperationalError as error:
-            if is_last or getattr(error.orig, "sqlstate", None) != _CONFLICT_WITH_RECOVERY:
-                raise
-    raise AssertionError
+    try:
+        with engine.connect() as connection:
+            result = connection.execute(text(statement))
+            return result.scalar() if result.returns_rows else None
+    except OperationalError as error:
+        if cancels == 0 or getattr(error.orig, "sqlstate", None) != _CONFLICT_WITH_RECOVERY:
+            raise
+    return execute(server, statement, cancels - 1)
 
-
-_CANCELS = 10
-"""How often a statement may be cancelled."""
 
 _CONFLICT_WITH_RECOVERY = "40001"
 

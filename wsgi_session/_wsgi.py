@@ -47,8 +47,7 @@ def is_error(status: Any) -> bool:
 def content_length(headers: Headers) -> int | None:
     """Read the declared length of a body in bytes, or None if it is not declared, declared twice or invalid."""
     declared = [value for name, value in headers if name.lower() == "content-length"]
-    length = declared[0].strip() if len(declared) == 1 else ""
-    return int(length) if length.isascii() and length.isdigit() else None
+    return _length(declared[0]) if len(declared) == 1 else None
 
 
 def request_length(environ: WSGIEnvironment) -> int | None:
@@ -58,8 +57,12 @@ def request_length(environ: WSGIEnvironment) -> int | None:
     """
     if environ.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in environ:
         return None
-    length = environ.get("CONTENT_LENGTH", "").strip()
-    return int(length) if length.isascii() and length.isdigit() else 0
+    return _length(environ.get("CONTENT_LENGTH", "")) or 0
+
+
+def _length(declared: str) -> int | None:
+    length = declared.strip()
+    return int(length) if length.isascii() and length.isdigit() else None
 
 
 def method_and_path(environ: WSGIEnvironment) -> str:

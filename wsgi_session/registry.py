@@ -13,7 +13,7 @@ from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
 from ._scope.look import look
-from ._scope.membership import note_built, scope_of
+from ._scope.membership import note_built, scope_holding
 from ._session import engines, forms, lazy, listening
 from ._session.threads import ThreadSession
 from .current import current_scope
@@ -177,7 +177,7 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     if not isinstance(registry, scoped_session):
         raise TypeError(f"session_of() takes the registry of a SessionMiddleware, not {registry!r}.")
     adopted = adopt(registry)
-    found = [scope for key in adopted.keys if (scope := scope_of(environ.get(key), adopted.source)) is not None]
+    found = [scope for key in adopted.keys if (scope := scope_holding(environ.get(key), adopted.source)) is not None]
     if found:
         return max(found, key=_depth).take(adopted.source)
     if not adopted.keys:

@@ -221,7 +221,9 @@ FAULTS = [
         "        self.missing = None\n        finish(self)",
         "        self.missing = None",
     ),
-    Fault("a doubled Content-Length is believed", 6, "_wsgi", 'if len(declared) == 1 else ""', 'if declared else ""'),
+    Fault(
+        "a doubled Content-Length is believed", 6, "_wsgi", "if len(declared) == 1 else None", "if declared else None"
+    ),
     Fault(
         "a list holds its connection until it is closed",
         6,

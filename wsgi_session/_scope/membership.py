@@ -36,7 +36,7 @@ def scope_of_session(session: Session) -> BaseScope | None:
     return scope
 
 
-def scope_of(session: Any, source: lazy.SessionSource[Any]) -> BaseScope | None:
+def scope_holding(session: Any, source: lazy.SessionSource[Any]) -> BaseScope | None:
     """Return the open scope in which *session*, which may be anything, is a registry's, by its *source*; else None."""
     scope = scope_of_session(session) if isinstance(session, Session) else None
     if scope is None:
