@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
@@ -56,7 +56,7 @@ class Member(PostgreSQL):
         execute(self, "SELECT pg_reload_conf()")
 
 
-def execute(server: databases.Server, statement: str, cancels: int = 10) -> Any:
+def execute(server: databases.Server | Engine, statement: str, cancels: int = 10) -> Any:
     """Execute a statement on a server, in AUTOCOMMIT, and return the first value of the first row, if any.
 
     A standby cancels any statement that is in the way of what it replays; so many times that is tried again.
@@ -73,6 +73,29 @@ def execute(server: databases.Server, statement: str, cancels: int = 10) -> Any:
 
 
 _CONFLICT_WITH_RECOVERY = "40001"
+
+
+def catch_up(servers: Sequence[databases.Server | Engine]) -> None:
+    """Wait until all standbys have what the primary has, which is the first of *servers*."""
+    primary, *standbys = servers
+    has_all = f"SELECT pg_last_wal_replay_lsn() >= '{execute(primary, 'SELECT pg_current_wal_insert_lsn()')}'"
+    deadline = time.monotonic() + 20
+    for standby in standbys:
+        while not execute(standby, has_all):
+            assert time.monotonic() < deadline, f"{standby!r} does not catch up"
+            time.sleep(0.01)
+
+
+@contextmanager
+def paused(*standbys: Member) -> Iterator[None]:
+    """Have standbys stand still for as long as the block lasts."""
+    for standby in standbys:
+        standby.pause()
+    try:
+        yield
+    finally:
+        for standby in standbys:
+            standby.resume()
 
 
 def follow(server: Member, primary: Member) -> None:

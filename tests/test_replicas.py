@@ -6,7 +6,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from http.cookies import SimpleCookie
 from threading import Thread
 from typing import Any
@@ -82,34 +82,8 @@ def engines(cluster: Cluster, make_engine: MakeEngine, driver: str) -> list[Engi
     engines = [make_engine(server, driver) for server in (primary, *standbys)]
     with engines[0].begin() as connection:
         connection.execute(Word.__table__.delete())  # type: ignore[attr-defined]
-    catch_up(engines)
+    replication.catch_up(engines)
     return engines
-
-
-def catch_up(engines: list[Engine]) -> None:
-    """Wait until every standby has what the primary has."""
-    with engines[0].connect() as connection:
-        position = connection.scalar(text("SELECT pg_current_wal_insert_lsn()"))
-    for engine in engines[1:]:
-        has_it = text("SELECT pg_last_wal_replay_lsn() >= CAST(:position AS pg_lsn)")
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with engine.connect() as connection:
-                if connection.scalar(has_it, {"position": position}):
-                    break
-            time.sleep(0.01)
-
-
-@contextmanager
-def paused(*standbys: replication.Member) -> Iterator[None]:
-    """Have standbys stand still for as long as the block lasts."""
-    for standby in standbys:
-        standby.pause()
-    try:
-        yield
-    finally:
-        for standby in standbys:
-            standby.resume()
 
 
 class Browser:
@@ -179,7 +153,7 @@ def test_by_the_method_alone_a_read_is_stale(cluster: Cluster, engines: list[Eng
     """A client that writes, and is sent to a replica for its next read, does not see what it has written."""
     browser = Browser(wrapped(words, Replicas(engines[0], engines[1:]), engines[0], by_method=True))
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         assert number_of(browser("GET")) == 0
 
@@ -190,17 +164,17 @@ def test_a_client_reads_what_it_has_written(cluster: Cluster, engines: list[Engi
     replicas = Replicas(engines[0], engines[1:])
     browser = Browser(wrapped(words, replicas, engines[0]))
 
-    with paused(cluster[1][0]):
+    with replication.paused(cluster[1][0]):
         for number in range(1, 31):
             assert browser("POST").status == "200 OK"
             assert number_of(browser("GET")) == number
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         read = browser("GET")
 
     assert number_of(read) == 31
     assert port_of(read) == engines[0].url.port
-    catch_up(engines)
+    replication.catch_up(engines)
     assert port_of(browser("GET")) in ports(engines[1:])
 
 
@@ -231,7 +205,7 @@ def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> N
     replicas = Replicas(engines[0], engines[1:2], wait=20)
     browser = Browser(wrapped(words, replicas, engines[0]))
 
-    with paused(cluster[1][0]):
+    with replication.paused(cluster[1][0]):
         browser("POST")
         resuming = Thread(target=_resume_when_asked, args=(replicas, cluster[1][0]))
         resuming.start()
@@ -358,7 +332,7 @@ def test_cookies_of_others_hide_no_position(other: str, cluster: Cluster, engine
     app = wrapped(words, Replicas(engines[0], engines[1:]), engines[0])
     browser = Browser(app)
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         [(name, token)] = browser.cookies.items()
         for header in (f"{other}; {name}={token}", f"{name}={token}; {other}", f"{name}={token};{other};x=y"):
@@ -371,10 +345,10 @@ def test_of_several_positions_the_furthest_counts(cluster: Cluster, engines: lis
     inner = SessionMiddleware(words, engines[0], commit=on_unsafe_success, bind=replicas)
     app = replicas.middleware(inner, SECRET, header="X-Position")
     older = dict(request(app, "POST").headers)["X-Position"]
-    catch_up(engines)
+    replication.catch_up(engines)
     assert port_of(request(app, HTTP_X_POSITION=older)) in ports(engines[1:])
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         newer = dict(request(app, "POST").headers)["X-Position"]
         names = [f"database_position={token}" for token in (newer, older)]
         for cookies in (names, names[::-1]):
@@ -404,7 +378,7 @@ def test_a_commit_in_two_phases(cluster: Cluster, engines: list[Engine]) -> None
     inner = SessionMiddleware(words, factory, commit=on_unsafe_success, bind=replicas)
     browser = Browser(replicas.middleware(inner, SECRET))
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         assert number_of(browser("GET")) == 1
 
@@ -440,7 +414,7 @@ def test_a_header_for_clients_without_cookies(cluster: Cluster, engines: list[En
     inner = SessionMiddleware(words, engines[0], commit=on_unsafe_success, bind=replicas)
     app = replicas.middleware(inner, SECRET, header="X-Position")
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         position = dict(request(app, "POST").headers)["X-Position"]
         assert number_of(request(app, HTTP_X_POSITION=position)) == 1
         assert number_of(request(app, HTTP_X_POSITION=position[:-1] + "x")) == 0
@@ -452,7 +426,7 @@ def test_an_old_position_is_none(cluster: Cluster, engines: list[Engine]) -> Non
     inner = SessionMiddleware(words, engines[0], commit=on_unsafe_success, bind=replicas)
     browser = Browser(replicas.middleware(inner, SECRET, max_age=1))
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         assert port_of(browser("GET")) == engines[0].url.port
         browser.app = replicas.middleware(inner, SECRET + "!")
@@ -531,7 +505,7 @@ def test_several_of_one_primary(cluster: Cluster, engines: list[Engine]) -> None
     each = [Replicas(engines[0], engines[number:]) for number in (1, 2)]
     browsers = [Browser(wrapped(words, replicas, engines[0])) for replicas in each]
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         for number, browser in enumerate(browsers, 1):
             browser("POST")
             assert number_of(browser("GET")) == number
@@ -601,7 +575,7 @@ def test_gauges(engines: list[Engine]) -> None:
     replicas = Replicas(engines[0], engines[1:2])
     browser = Browser(wrapped(words, replicas, engines[0]))
     browser("POST")
-    catch_up(engines)
+    replication.catch_up(engines)
     browser("GET")
 
     primary, replica = replicas.gauges().servers
@@ -623,7 +597,7 @@ def test_gauges_of_the_primary(cluster: Cluster, engines: list[Engine]) -> None:
         after = replicas.gauges().to_primary
         reasons.append({reason: after[reason] - before[reason] for reason in after if after[reason] != before[reason]})
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser = Browser(app)
         has_gone(browser, "POST")
         has_gone(browser)
@@ -651,11 +625,11 @@ def test_gauges_of_waits(cluster: Cluster, engines: list[Engine]) -> None:
     browser = Browser(wrapped(words, replicas, engines[0]))
     assert replicas.gauges().servers[1].behind is None
 
-    with paused(*cluster[1]):
+    with replication.paused(*cluster[1]):
         browser("POST")
         browser("GET")
     gauges = replicas.gauges()
-    catch_up(engines)
+    replication.catch_up(engines)
     browser("GET")
 
     assert gauges.waits == 1
@@ -744,7 +718,7 @@ def test_a_read_that_meets_what_is_replayed(cluster: Cluster, make_engine: MakeE
     primary = make_engine(cluster[0])
     standby = make_engine(cluster[1][0], isolation_level=level)
     replication.execute(cluster[0], "CREATE TABLE IF NOT EXISTS passing (n int)")
-    catch_up([primary, standby])
+    replication.catch_up([primary, standby])
     attempts: list[int] = []
 
     def app(environ: Any, start_response: Any) -> Any:
@@ -778,7 +752,7 @@ def test_a_replica_that_is_lost(make_engine: MakeEngine, caplog: pytest.LogCaptu
         primary = make_engine(primary_server)
         standby = make_engine(server, isolation_level=level)
         Base.metadata.create_all(primary)
-        catch_up([primary, standby])
+        replication.catch_up([primary, standby])
         replicas = Replicas(primary, [standby])
         app = wrapped(words, replicas, primary)
 
@@ -852,7 +826,7 @@ def test_a_standby_that_was_promoted(make_engine: MakeEngine, caplog: pytest.Log
     with replication.postgresql(1) as (primary_server, [server]):
         primary, standby = make_engine(primary_server), make_engine(server)
         Base.metadata.create_all(primary)
-        catch_up([primary, standby])
+        replication.catch_up([primary, standby])
         replicas = Replicas(primary, [standby])
         browser = Browser(wrapped(words, replicas, primary))
         server.promote()
@@ -872,7 +846,7 @@ def test_a_write_to_a_standby_that_was_promoted(make_engine: MakeEngine) -> None
             for driver, level in itertools.product(drivers, ("READ COMMITTED", "AUTOCOMMIT"))
         ]
         Base.metadata.create_all(primary)
-        catch_up([primary, *standbys])
+        replication.catch_up([primary, *standbys])
         apps = [wrapped(committing, Replicas(primary, [standby]), primary) for standby in standbys]
         assert [port_of(Browser(app)("GET")) for app in apps] == [server.url.port] * len(apps)
         server.promote()

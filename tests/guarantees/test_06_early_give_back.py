@@ -495,6 +495,21 @@ def test_rows_that_postgresql_keeps(engine: Engine, caplog: Any) -> None:
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("driver", POSTGRESQL[:1])  # the others' cursors cannot be closed then
+def test_a_commit_past_rows_that_nobody_wants_any_more(engine: Engine, caplog: Any) -> None:
+    """Elsewhere a COMMIT ends no rows without a word, so nothing is said of it either."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        answer(start_response)
+        rows = environ[KEY].execute(text("SELECT text FROM word"), execution_options={"yield_per": 10})
+        yield rows.fetchone()[0].encode()
+        environ[KEY].commit()
+        rows.close()
+
+    assert request(SessionMiddleware(app, sessionmaker(engine))).chunks
+    assert caplog.records == []
+
+
 @with_every_driver
 def test_a_tenants_schema_that_ends_with_a_commit(engine: Engine, caplog: Any) -> None:
     """What was given to ``session.connection()`` is gone after COMMIT; it is said when the session goes on without."""

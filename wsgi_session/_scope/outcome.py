@@ -94,8 +94,6 @@ def finish(scope: BaseScope) -> None:
     """
     for tell in on_complete:
         tell(scope)
-    if scope.is_untouched:
-        return
     rest = [session for session in scope.built() if not transaction.has_released(session)]
     sessions = [session for session in rest if not is_open_block(session)]
     if sessions:
