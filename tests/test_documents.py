@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+import tomllib
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ from wsgi_session.registry import engines_of
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 EXAMPLES = ROOT / "examples"
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 BEFORE_A_FILE = re.compile(r"(?:\A|^```\n)((?:(?!^```).)*?)^<!-- file: (\S+) -->", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^(?:<!-- (\w+)[/:] ?(\S+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -85,6 +87,27 @@ def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document leads to a file of the project."""
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def test_contributing_has_the_layers_of_the_contract() -> None:
+    """The table of the layers is what the imports are held to, line by line."""
+    rows = re.findall(
+        r"^\| (`[^|]*) \|.* \|$", CONTRIBUTING.partition("| rooms |")[2].partition("\n\n")[0], re.MULTILINE
+    )
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (one["layers"] for one in contracts if one.get("containers") == ["wsgi_session"])
+
+    assert [{name.strip("`/") for name in row.split(", ")} for row in rows] == [set(one.split(" | ")) for one in layers]
+
+
+@pytest.mark.parametrize("wing", [path.parent.name for path in ROOT.glob("wsgi_session/*/__init__.py")])
+def test_contributing_says_what_each_room_of_a_wing_is_for(wing: str) -> None:
+    """A newcomer finds every module of a wing in its paragraph, and no other."""
+    (paragraph,) = re.findall(rf"^`{wing}`: (.*?)\n\n", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+
+    assert {*re.findall(r"`(\w+)`", paragraph)} == {
+        path.stem for path in (ROOT / "wsgi_session" / wing).glob("*.py") if path.stem != "__init__"
+    }
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if quotations(one)], ids=name_of)

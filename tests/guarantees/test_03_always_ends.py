@@ -22,6 +22,7 @@ from sqlalchemy.orm import sessionmaker
 
 from tests.helpers import Exchange, add_words, all_words, answer, is_clean, new_environ, request, words
 from wsgi_session import RequestScopedSession, SessionMiddleware, never, on_success, until_close
+from wsgi_session._response.steps import steps
 
 KEY = "sqlalchemy.session"
 RULES = pytest.mark.parametrize("commit", [until_close, on_success, never])
@@ -433,11 +434,11 @@ def test_a_close_between_the_last_look_of_a_step_and_a_chunk(is_generator: bool,
 def step_and_close_as_it_hands_over(exchange: Exchange, close: Callable[[], object]) -> None:
     """Take a step, and call *close* when the step has looked for it and not handed its chunk over yet."""
     scope = exchange.result.scope
-    lines, first = inspect.getsourcelines(type(scope).steps)
-    [yields] = [first + at for at, line in enumerate(lines) if line == " " * 16 + "yield chunk\n"]
+    lines, first = inspect.getsourcelines(steps)
+    [yields] = [first + at for at, line in enumerate(lines) if line == " " * 12 + "yield chunk\n"]
 
     def trace(frame: Any, event: str, _argument: object) -> Any:
-        if frame.f_code is type(scope).steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
+        if frame.f_code is steps.__code__ and frame.f_lineno == yields and not scope.is_closing:
             close()
         return trace
 

@@ -13,6 +13,7 @@ from .._scope.look import look
 from .chunks import unsettled_chunks
 from .request import NOTHING
 from .start import UNCALLED
+from .steps import close, drop, shown_steps, steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -56,7 +57,7 @@ class Response:
                     return
                 time.sleep(0.0001)
             else:
-                scope.close()
+                close(scope)
                 return
 
     def __del__(self) -> None:
@@ -66,9 +67,9 @@ class Response:
             return
         if _holders.number(self, "steps") == 1:
             self.steps.close()
-            scope.drop()
+            drop(scope)
         else:
-            weakref.finalize(self.steps, scope.drop).atexit = False
+            weakref.finalize(self.steps, drop, scope).atexit = False
 
 
 class GeneratorResponse(Response):
@@ -115,7 +116,7 @@ def stepped(body: Iterable[bytes], scope: RequestScope, start: Start, is_shadowi
         scope.shadowed = NOTHING
     response = GeneratorResponse() if is_generator else Response()
     response.scope = scope
-    response.steps = scope.shown_steps(is_generator) if is_shadowing else scope.steps(is_generator)
+    response.steps = (shown_steps if is_shadowing else steps)(scope, is_generator)
     return response
 
 

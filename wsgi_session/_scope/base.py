@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .. import _fork, _holders, _wsgi, callbacks
 from .._session import forms, lazy, transaction
@@ -16,28 +16,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from .notes import Notes
     from .terms import Terms
 
 S = TypeVar("S", bound="Session")
 
 OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
 """Its members: to look one up in the class has the price of a call."""
-
-
-class Notes(Protocol):
-    """What is noted of a scope by who records it.  Lives as long as the scope; it raises nothing."""
-
-    def doom(self) -> object:
-        """Note that the application has doomed the scope, in the line that runs now."""
-
-    def fail(self, error: BaseException) -> object:
-        """Note the error that ends what the scope is for; the state of the scope is still the one before it."""
-
-    def lose(self, what: str, remedy: str) -> object:
-        """Note what is lost that was not committed, and what to write instead."""
-
-    def end(self, scope: BaseScope, /) -> object:
-        """Note that the scope has ended, and the hooks of its middleware have run."""
 
 
 class BaseScope(Scope):
@@ -138,6 +123,22 @@ class BaseScope(Scope):
         self.outcome = DOOMED
         if (notes := self.notes) is not None:
             notes.doom()
+
+    def fail(self, error: BaseException | None = None) -> None:
+        """Note that what this scope is for has failed: none of it is to be committed, and what it loses is no loss.
+
+        That is all that a failure is, whoever has seen it: an exception on its way, ``exc_info``, a rule, a status.
+        The changes are undone now, by `outcome.roll_back`, or with the rest at the end.
+
+        Args:
+            error: What it has failed with, if that is known.
+        """
+        self.touch()
+        self.lost = None
+        if error is not None and (notes := self.notes) is not None:
+            notes.fail(error)
+        if self.outcome is OPEN and self.terms.settles:
+            self.outcome = DOOMED
 
     def release(self) -> None:
         """End the transactions and give the connections back, now."""

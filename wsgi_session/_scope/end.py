@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from ..scope import EndHook
-    from .base import BaseScope, Notes
+    from .base import BaseScope
+    from .notes import Notes
 
 
 def end(scope: BaseScope, error: BaseException | None = None) -> None:
@@ -57,8 +58,8 @@ def _end_touched(scope: BaseScope, error: BaseException | None, notes: Notes | N
     try:
         if error is None:
             losses.warn(scope, scope.built())
-        elif notes is not None:
-            notes.fail(error)
+        else:
+            scope.fail(error)
     finally:
         scope.is_untouched = None
         token = None if look() is scope else enter(scope)  # for what runs in the scope that has ended

@@ -30,3 +30,12 @@ def nearest_open(scope: BaseScope | None) -> BaseScope | None:
     while scope is not None and scope.is_ended:
         scope = scope.outer
     return scope
+
+
+def is_around(outer: BaseScope | None, scope: BaseScope | None) -> bool:
+    """Say whether *outer* is *scope*, or one that it was opened in, so that it ends later."""
+    while scope is not None:
+        if scope is outer:
+            return True
+        scope = scope.outer
+    return False

@@ -72,11 +72,11 @@ def commit_block(scope: BaseScope) -> None:
 
 
 def roll_back(scope: BaseScope, error: BaseException | None = None) -> None:
-    """Roll back every session, or abandon it if *error* leaves its connection in a state nobody knows."""
-    scope.touch()
-    scope.lost = None
-    if error is not None and (notes := scope.notes) is not None:
-        notes.fail(error)
+    """Roll back every session of a *scope* that has failed, with *error* if that is known.
+
+    It abandons those whose connections an error has left in a state nobody knows.
+    """
+    scope.fail(error)
     if scope.state in (OPEN, DOOMED, SETTLING):
         scope.outcome = ROLLED_BACK
     built = scope.built()

@@ -26,6 +26,12 @@ def code_or_class(error: BaseException) -> str:
     return code_of(getattr(error, "orig", None) or error) or type(error).__name__
 
 
+def name_of(error: BaseException) -> str:
+    """Name a driver's *error* by its class and code, for its text may have values in it."""
+    code = code_of(error)
+    return f"{type(error).__name__}{'' if code is None else f' ({code})'}"
+
+
 def sqlstate(error: Any) -> str | None:
     """Return the SQLSTATE of an error of psycopg, psycopg2, asyncpg or pg8000."""
     first = _first_argument(error)

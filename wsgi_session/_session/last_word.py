@@ -19,7 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from .._log import log
 from ..errors import TransactionLostError
 from . import contexts, drivers, traces
-from .codes import code_of, sqlstate
+from .codes import name_of, sqlstate
 from .postgresql import PostgreSQL
 
 if TYPE_CHECKING:
@@ -245,12 +245,6 @@ def may_have_lost(left: Traces) -> bool:
     """
     state = left.error and sqlstate(left.error)
     return left.has_written or left.is_lost or left.is_awaited or (state or "").startswith(_ROLLED_BACK)
-
-
-def name_of(error: BaseException) -> str:
-    """Name a driver's *error* by its class and code, for its text may have values in it."""
-    code = code_of(error)
-    return f"{type(error).__name__}{'' if code is None else f' ({code})'}"
 
 
 def _lost(left: Traces) -> TransactionLostError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 
 from .._session import last_word, traces
+from .._session.codes import name_of
 from .._sql import texts
 from ..observe._labels import label_of
 from ._savepoints import Savepoints
@@ -111,7 +112,7 @@ class Enclosure:
         left = traces.look_at(self.connection.connection) if traces.is_usable(self.connection) else None
         if left is not None and not self.is_ended and (left.has_begun_anew or (left.is_lost and left.error is error)):
             left.has_begun_anew = False
-            self.undone_by = self.undone_by or last_word.name_of(error)
+            self.undone_by = self.undone_by or name_of(error)
             self.connection.dialect.do_savepoint(self.connection, _GUARD)
             self.savepoints.begin_anew()
 

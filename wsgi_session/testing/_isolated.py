@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from .. import callbacks
+from .._scope.look import is_around
 from .._scope.membership import scope_of_session
 from .._session import changes, forms
 from .._session.transaction import release
@@ -127,13 +128,13 @@ class isolated(Isolation):  # noqa: N801
             self._refuse_changes(session)
         for stay in reversed(enclosure.savepoints.stays):
             other = scope_of_session(stay.session)
-            is_around = _is_around(other, scope)
-            if other is not None and not is_around and stay.thread != threading.get_ident():
+            ends_later = is_around(other, scope)
+            if other is not None and not ends_later and stay.thread != threading.get_ident():
                 self._problems.refuse(_why_not_at_once(enclosure))
             if not enclosure.savepoints.has_written(stay):
                 if stay.undone_by is None and callbacks.why_not_release(stay.session) is None:
                     release(stay.session)
-            elif not is_around:
+            elif not ends_later:
                 self._problems.refuse(_why_in_the_way(stay.session, session))
 
     def _refuse_changes(self, session: Session) -> None:
@@ -261,12 +262,3 @@ def _why_in_the_way(session: Session, other: Session) -> str:
         f"{capitalized(name_of(session))} is in a transaction that has written. In production {name_of(other)} would"
         " not see what it has done: commit or roll back before."
     )
-
-
-def _is_around(outer: Any, scope: Any) -> bool:
-    """Say whether *outer* is *scope*, or one around it, so that it ends later."""
-    while scope is not None:
-        if scope is outer:
-            return True
-        scope = scope.outer
-    return False

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from .. import _wsgi
-from .._response.request import on_exhausted
+from .._response.steps import close, on_exhausted
 from .._scope.membership import scope_of_session
 from .._scope.outcome import on_complete
 from ..current import current_environ
@@ -45,14 +45,14 @@ class LeakWatch:
     def start(self) -> None:
         """Follow every pool, and every response that is taken in steps."""
         on_complete.append(self._complete.add)
-        on_exhausted.append(_close)
+        on_exhausted.append(_close_after_step)
         event.listen(Pool, "checkout", self._on_checkout)
         event.listen(Pool, "checkin", self._on_checkin)
 
     def stop(self) -> None:
         """Follow them no longer."""
         on_complete.remove(self._complete.add)
-        on_exhausted.remove(_close)
+        on_exhausted.remove(_close_after_step)
         event.remove(Pool, "checkout", self._on_checkout)
         event.remove(Pool, "checkin", self._on_checkin)
 
@@ -81,8 +81,8 @@ class LeakWatch:
         """Close the responses of this thread of which all was sent."""
         for scope, thread in self._scopes:
             if thread == threading.get_ident() and scope in self._complete and not scope.is_ended:
-                _close(scope)
-                scope.close()
+                _close_after_step(scope)
+                close(scope)
 
     def _wait_for_end(self, scope: BaseScope) -> None:
         """Wait until another thread has closed a response of which its client has all."""
@@ -109,7 +109,7 @@ def never_closed(scope: BaseScope) -> str:
     )
 
 
-def _close(scope: RequestScope) -> None:
+def _close_after_step(scope: RequestScope) -> None:
     """Have a response closed when its step ends, as a server does that has sent it, and many test clients do not."""
     scope.is_closing = True
 
