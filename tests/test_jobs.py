@@ -87,9 +87,9 @@ def test_a_celery_task(web: Example, tmp_path: Path) -> None:
         prelude="import tests.celery_on_files", module="celery_task", send="shout", shout_milk="shout.delay(1)"
     )
 
+    run(program, environ)  # first: a worker that looks into the folder meanwhile may take a file that is half written
     with subprocess.Popen(command, env=environ, cwd=tmp_path, start_new_session=True) as worker:
         try:
-            run(program, environ)
             wait_until(lambda: log.exists() and log.read_text().count("succeeded") == 2)
             wait_until(lambda: "IntegrityError" in log.read_text())
         finally:

@@ -207,7 +207,7 @@ def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> N
 
     with replication.paused(cluster[1][0]):
         browser("POST")
-        resuming = Thread(target=_resume_when_asked, args=(replicas, cluster[1][0]))
+        resuming = Thread(target=_resume_when_asked_again, args=(replicas, cluster[1][0]))
         resuming.start()
         read = browser("GET")
         resuming.join()
@@ -216,8 +216,8 @@ def test_a_read_that_waits_in_vain(cluster: Cluster, engines: list[Engine]) -> N
     assert replicas.gauges().servers[1].polls > 1
 
 
-def _resume_when_asked(replicas: Replicas, standby: replication.Member) -> None:
-    while not replicas.gauges().servers[1].polls:
+def _resume_when_asked_again(replicas: Replicas, standby: replication.Member) -> None:
+    while replicas.gauges().servers[1].polls < 2:
         time.sleep(0.01)
     standby.resume()
 
