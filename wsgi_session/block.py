@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session, scoped_session
 
-from ._scope.base import OPEN, BaseScope
+from ._checks import never_runs
+from ._scope.base import OPEN, UNTOUCHED, BaseScope
 from ._scope.end import end
 from ._scope.look import enter, look, nearest_open
 from ._scope.outcome import commit_block
 from ._scope.terms import Terms
 from .registry import adopt
-from .scope import never_runs
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -155,7 +155,7 @@ def _opened(terms: Terms) -> BaseScope:
     """Open the scope of a block, inside of the nearest one that has not ended."""
     scope = BaseScope()
     scope.environ = None
-    scope.is_untouched = True
+    scope.life = UNTOUCHED
     scope.outer = nearest_open(look())
     scope.terms = terms
     scope.outcome = OPEN

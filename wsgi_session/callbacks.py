@@ -9,12 +9,12 @@ from typing import TypeVar, overload
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from ._checks import checked_hook
 from ._log import log
 from ._session import transaction
 from ._session.changes import AWAITED
 from ._session.commits import note_awaited
 from ._session.makeup import innermost, is_within
-from .scope import checked_hook
 
 C = TypeVar("C", bound=Callable[[], object])
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .scope import checked_hook
+from ._checks import checked_hook
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

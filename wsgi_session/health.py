@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import Connection, Engine, select
 
+from ._checks import checked_hook
 from .observe._labels import error_name, label_of
-from .scope import checked_hook
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment

@@ -9,18 +9,19 @@ from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from . import _fork, _wsgi
+from ._checks import checked_application, checked_hook
 from ._response.request import RequestScope
 from ._response.response import stepped
 from ._response.start import UNCALLED, HeldStart, NotedStart
 from ._scope import beginning
-from ._scope.base import OPEN
+from ._scope.base import OPEN, OVER, UNTOUCHED
 from ._scope.end import end
 from ._scope.look import enter, leave, look, nearest_open
 from ._scope.terms import Terms
 from ._session import engines
 from .commit import check_rule, never, until_close
 from .registry import adopt, engines_of, registry_of
-from .scope import H, checked_application, checked_hook
+from .scope import H
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,14 +109,14 @@ class SessionMiddleware(Generic[S]):
         adopted = adopt(self.registry)
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
-        self._ended: Any = None if source.forms is None or recorder is not None else source.forms.ended
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
-        self._holds = commit is not never and commit is not until_close
+        # What `__call__` ends itself; where a request is recorded, `end` has more to do.
+        self._ended: Any = None if source.forms is None or recorder is not None else source.forms.ended
         self._terms = Terms(
             source,
             settles=commit is not until_close,
             commit=commit,
-            has_rule=self._holds,
+            has_rule=commit is not never and commit is not until_close,
             key=environ_key,
             release_reads=release_reads,
             bind=bind,
@@ -132,18 +133,19 @@ class SessionMiddleware(Generic[S]):
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
         # All that a request needs that does not touch its session is in this one function, with plain stores in place
-        # of an `__init__`, and with what `end` does for it. It is what most requests cost: with calls a quarter more
-        # (1.9 µs in place of 1.4, under a rule 2.6 in place of 2.1, on Python 3.13).
+        # of an `__init__` (those of `start.held` under a rule), and with what `end` does for it. It is what most
+        # requests cost: with calls a quarter more (1.9 µs in place of 1.4, under a rule 2.6 in place of 2.1, on Python
+        # 3.13).
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
         terms = self._terms
         ended = self._ended
-        holds = self._holds
+        holds = terms.has_rule
         unbuilt = self._unbuilt
 
         scope = RequestScope()
         scope.environ = environ
-        scope.is_untouched = True
+        scope.life = UNTOUCHED
         scope.outcome = OPEN
         scope.outer = outer = look()
         if outer is not None:
@@ -182,11 +184,12 @@ class SessionMiddleware(Generic[S]):
                 body = app(environ, start.note)
             kind = type(body)
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
-                if holds or not scope.is_untouched:
+                if holds or scope.life is not UNTOUCHED:
                     start.let_go(body)
-                if scope.is_untouched and ended is not None:
+                if scope.life is UNTOUCHED and ended is not None:
                     session = scope.session
-                    scope.is_untouched = session._wsgi_session_owner = None
+                    scope.life = OVER
+                    session._wsgi_session_owner = None
                     session.__class__ = ended
                 else:
                     end(scope)
@@ -217,7 +220,7 @@ class SessionMiddleware(Generic[S]):
             TypeError: If *hook* is not callable, or a generator or ``async`` function.
         """
         self._terms = replace(self._terms, hooks=(*self._terms.hooks, checked_hook(hook)))
-        self._ended = None  # as where requests are recorded: `end` has more to do
+        self._ended = None  # `end` has more to do
         return hook
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ from wsgi_session import (
     session_scope,
     until_close,
 )
-from wsgi_session._response import request as request_module
+from wsgi_session._response import steps as steps_module
 
 KEY = "sqlalchemy.session"
 
@@ -691,12 +691,12 @@ def test_an_interrupt_when_a_step_has_just_been_left(Session: Any, monkeypatch: 
     response: Any = SessionMiddleware(app, Session)(new_environ(), lambda *of_the_call: print)
 
     def interrupted(token: Any) -> None:
-        monkeypatch.setattr(request_module, "leave", leave)
+        monkeypatch.setattr(steps_module, "leave", leave)
         leave(token)
         raise KeyboardInterrupt
 
-    leave = request_module.leave
-    monkeypatch.setattr(request_module, "leave", interrupted)
+    leave = steps_module.leave
+    monkeypatch.setattr(steps_module, "leave", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(response)
     response.close()

@@ -162,7 +162,7 @@ FAULTS = [
         "exc_info is no failure",
         5,
         "_response/start",
-        "        if exc_info and exc_info[0] is not None and self.scope is not None:",
+        "        if exc_info and self.scope is not None:",
         "        if False:",
     ),
     Fault(
@@ -443,8 +443,8 @@ FAULTS = [
         "a rollback heals nothing",
         5,
         "_session/last_word",
-        "        traces.forget(connection)\n        self._rollback(connection)",
-        "        self._rollback(connection)",
+        "            del kept[traces.KEY]",
+        "            pass",
     ),
     Fault(
         "PREPARE TRANSACTION is not refused",
@@ -566,8 +566,8 @@ FAULTS = [
         "inherited scopes live on",
         13,
         "_scope/base",
-        "return self.is_untouched is None or self.terms.generation != _fork.generation",
-        "return self.is_untouched is None",
+        "return self.life is OVER or self.terms.generation != _fork.generation",
+        "return self.life is OVER",
     ),
 ]
 """In the order of the guarantees' files."""

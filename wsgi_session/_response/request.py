@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _wsgi, callbacks
-from .._scope.base import COMMITTED, DOOMED, ROLLED_BACK, UNCOMMITTED, BaseScope
+from .._scope.base import COMMITTED, DOOMED, OVER, ROLLED_BACK, UNCOMMITTED, UNTOUCHED, BaseScope
 from .._scope.outcome import commit, finish, release_reads, roll_back
 from ..commit import until_close
 from .start import UNCALLED
@@ -56,7 +56,7 @@ class RequestScope(BaseScope):
     """Whether somebody has called ``close()``."""
 
     is_handing_over: bool
-    """Whether a step is past its last look for a ``close()``, or none is under way."""
+    """Whether a step is past its last look for a ``close()``, so that whoever closes has to come again."""
 
     missing: int | None
     """How many bytes are to come before the connections go back; None if nobody has declared it, or they have gone."""
@@ -70,7 +70,7 @@ class RequestScope(BaseScope):
     @property
     def is_dropped(self) -> bool:
         """Whether the server has dropped the response without closing it."""
-        return self.is_untouched is None and not getattr(self, "is_closing", True)
+        return self.life is OVER and not getattr(self, "is_closing", True)
 
     def show(self) -> None:
         """Put the session into the environ."""
@@ -91,39 +91,38 @@ class RequestScope(BaseScope):
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
-        terms, status = self.terms, start.status
-        if status is UNCALLED or self.outcome is DOOMED:
-            outcome = ROLLED_BACK
-        elif terms.has_rule:
-            outcome = self._judged(status, start.headers)
-        else:
-            outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
-        if outcome is COMMITTED and not self.is_untouched:
-            callbacks.log_errors(commit(self))
-        elif outcome is ROLLED_BACK:
+        terms = self.terms
+        outcome = self._judged(start)
+        if outcome is ROLLED_BACK:
             if terms.settles:
                 roll_back(self)
             else:
                 self.fail()
+        elif outcome is COMMITTED and self.life is not UNTOUCHED:
+            callbacks.log_errors(commit(self))
         elif terms.settles:
             self.outcome = outcome
             if terms.release_reads:
                 release_reads(self)
 
-    def _judged(self, status: str, headers: _wsgi.Headers) -> State:
-        """Return the outcome that the rule wants; it may doom the scope itself."""
-        rule = self.terms.commit
-        try:
-            code = _wsgi.status_code(status)
-            is_success = rule(self.environ, code, headers)
-            if is_success and is_success is not True and isinstance(is_success, Awaitable):
-                _refuse_awaitable(rule, is_success)
-        except BaseException as error:
-            roll_back(self, error)
-            raise
-        if self.outcome is DOOMED:
+    def _judged(self, start: Start) -> State:
+        """Return the outcome: that of a response which has failed, or the one that the rule wants."""
+        status, rule = start.status, self.terms.commit
+        if status is UNCALLED or self.outcome is DOOMED:
             return ROLLED_BACK
-        return COMMITTED if is_success else ROLLED_BACK if code >= 400 else UNCOMMITTED
+        if self.terms.has_rule:
+            try:
+                wants_commit = rule(self.environ, _wsgi.status_code(status), start.headers)
+                if wants_commit and wants_commit is not True and isinstance(wants_commit, Awaitable):
+                    _refuse_awaitable(rule, wants_commit)
+            except BaseException as error:
+                roll_back(self, error)
+                raise
+            if self.outcome is DOOMED:  # by the rule itself
+                return ROLLED_BACK
+            if wants_commit:
+                return COMMITTED
+        return ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
 
     def count(self, start: Start) -> None:
         """Count the chunks from now on, to give the connections back before the one that completes the response."""
@@ -133,7 +132,7 @@ class RequestScope(BaseScope):
         length = _wsgi.content_length(start.headers)
         if length is not None:
             self.missing = length - start.written
-            if self.missing <= 0 and not self.is_untouched:
+            if self.missing <= 0 and self.life is not UNTOUCHED:
                 self.finish()
 
     def finish(self) -> None:

@@ -46,7 +46,11 @@ class Response:
         return next(self.steps)
 
     def close(self) -> None:
-        """Call the application's ``close()`` and end the scope, if nobody has yet."""
+        """Call the application's ``close()`` and end the scope, if nobody has yet.
+
+        A step that is under way sees the mark and closes instead; one that is past its last look is waited for. Where
+        that takes longer than it can, its thread has died, and the response is ended when it is collected.
+        """
         scope = self.scope
         scope.is_closing = True
         for _ in range(_TRIES):
@@ -63,7 +67,7 @@ class Response:
     def __del__(self) -> None:
         """End the scope of a response that the server has dropped."""
         scope = self.scope
-        if scope.is_untouched is None or scope.is_ended:
+        if scope.is_ended:
             return
         if _holders.number(self, "steps") == 1:
             self.steps.close()

@@ -78,8 +78,7 @@ class NotedStart:
         self.headers = headers
         if exc_info is None:
             return self.start_response(status, headers)
-        if exc_info and exc_info[0] is not None:  # what `sys.exc_info()` returns where nothing has failed is no failure
-            self.scope.fail(_error_in(exc_info))
+        _fail(self.scope, exc_info)
         return self.start_response(status, headers, exc_info)
 
     def let_go(self, _body: object = None, /) -> None:
@@ -134,14 +133,14 @@ class HeldStart:
         self.status = status
         self.headers = headers
         self.exc_info = exc_info
-        if exc_info and exc_info[0] is not None and self.scope is not None:
-            self.scope.fail(_error_in(exc_info))
+        if exc_info and self.scope is not None:
+            _fail(self.scope, exc_info)
         return self
 
     @property
     def error(self) -> BaseException | None:
         """The error that the application has called it with, while it is held."""
-        return None if self.status is UNCALLED else _error_in(self.exc_info)
+        return self.exc_info[1] if self.status is not UNCALLED and self.exc_info else None
 
     def __call__(self, data: bytes) -> None:
         """Send *data* after settling: its ``write()``.  Nothing is sent before data that is not empty (PEP 3333)."""
@@ -185,23 +184,28 @@ class HeldStart:
         start_response = self.start_response
         if exc_info is None:
             return start_response(status, headers)
-        if self.scope is not None and exc_info and exc_info[0] is not None:
-            self.scope.fail(_error_in(exc_info))
+        if self.scope is not None and _fail(self.scope, exc_info):
             log.warning("%r: start_response(%r, exc_info) comes too late to undo anything.", self.scope, status)
         return start_response(status, headers, exc_info)
 
 
-def _error_in(exc_info: ExcInfo | None) -> BaseException | None:
-    """Return the error that an application has given; it may give anything that is false, and ``sys.exc_info()``."""
-    return exc_info[1] if exc_info else None
-
-
 def held(start_response: StartResponse) -> HeldStart:
     """Hold back the call of *start_response*, which is the server's, with nothing to settle before it goes."""
-    start = HeldStart()
+    start = HeldStart()  # in step with `SessionMiddleware.__call__`
     start.is_held = True
     start.scope = start.server_write = None
     start.start_response = start_response
     start.status = UNCALLED
     start.written = 0
     return start
+
+
+def _fail(scope: Settling, exc_info: ExcInfo) -> bool:
+    """Have *scope* fail if an application has shown an error, and say whether it has.
+
+    It may give anything that is false, and what `sys.exc_info()` returns where nothing has failed.
+    """
+    if not exc_info or exc_info[0] is None:
+        return False
+    scope.fail(exc_info[1])
+    return True

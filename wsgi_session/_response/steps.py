@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi
 from .._log import log
+from .._scope.base import UNTOUCHED
 from .._scope.end import end
 from .._scope.look import enter, leave, look
 from .._scope.outcome import roll_back
@@ -37,14 +38,15 @@ def steps(scope: RequestScope, is_generator: bool) -> Generator[bytes]:
         chunks: Any = scope.chunks
         if not is_generator:
             scope.chunks = iterator = iter(chunks)
-            chunks = iter(iterator.__next__, scope)  # a loop over the iterator would ask for its iterator
+            # A loop over the iterator would ask it for its iterator. No chunk is the scope, so nothing else ends this.
+            chunks = iter(iterator.__next__, scope)
         for chunk in chunks:
             if scope.missing is not None:
                 scope.missing -= len(chunk)
-                if scope.missing <= 0 and not scope.is_untouched:
+                if scope.missing <= 0 and scope.life is not UNTOUCHED:
                     scope.finish()
             scope.current = look()
-            token = leave(token)  # type: ignore[arg-type]  # None: it is not set now
+            token = leave(token)  # type: ignore[arg-type]  # None, in the same step, for an interrupt may come
             scope.is_handing_over = True
             if scope.is_closing:
                 _close_for_another(scope)
@@ -76,7 +78,7 @@ def shown_steps(scope: RequestScope, is_generator: bool) -> Generator[bytes]:
             return
         finally:
             scope.hide()
-        if scope.is_closing:
+        if scope.is_closing:  # asked for since the last look of the step, which could not see these steps under way
             _close_for_another(scope)
             yield chunk
             return
@@ -125,12 +127,19 @@ def drop(scope: RequestScope) -> None:
     except AttributeError:  # it has ended
         return
     held_connection = scope.holds_connection()
+    body = scope.body
     token = enter(current)
     try:
         _drop_body(scope)
+        if isinstance(body, GeneratorType):  # here, for in `unsettled_chunks` nobody would see its error
+            body.close()
+    except BaseException as error:
+        end(scope, error)
+        raise
+    else:
+        end(scope)
     finally:
         leave(token)
-        end(scope)
     if held_connection:
         warnings.warn(f"The response of {scope!r} was never closed.", ResourceWarning, stacklevel=2)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _fork, _holders, _wsgi, callbacks
+from .._checks import checked_bind, checked_hook
 from .._session import forms, lazy, transaction
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
-from ..scope import EndHook, H, Scope, State, checked_bind, checked_hook
+from ..scope import EndHook, H, Scope, State
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -25,6 +27,27 @@ OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
 """Its members: to look one up in the class has the price of a call."""
 
 
+class Life(Enum):
+    """How far a scope has come, whatever its outcome."""
+
+    UNTOUCHED = "untouched"
+    """There is nothing in it but an unbuilt session, so that its end cannot fail."""
+
+    TOUCHED = "touched"
+
+    OVER = "over"
+    """It has ended."""
+
+
+UNTOUCHED, TOUCHED, OVER = Life
+
+UNKNOWN: Any = object()
+"""In place of an engine that nobody has asked for yet; None may be chosen."""
+
+ASKED_FOR: Any = object()
+"""In place of an engine that is being chosen."""
+
+
 class BaseScope(Scope):
     """A scope, with what only this package may see of it.  Lives as long as its request or block.
 
@@ -36,7 +59,7 @@ class BaseScope(Scope):
         "bind",
         "environ",
         "hooks",
-        "is_untouched",
+        "life",
         "lost",
         "others",
         "outcome",
@@ -46,19 +69,16 @@ class BaseScope(Scope):
         "terms",
     )
 
-    bind: Engine | Literal["unknown", "asked for"] | None
-    """What was chosen for its session."""
+    bind: Engine | None
+    """What was chosen for its session; before, `UNKNOWN` or `ASKED_FOR`."""
 
     environ: WSGIEnvironment | None
 
     hooks: tuple[EndHook, ...]
     """What to call at its end."""
 
-    is_untouched: bool | None
-    """Whether there is nothing in it but an unbuilt session, so that its end cannot fail; None when it has ended.
-
-    Most requests stay so: `bind`, `hooks`, `lost` and `others` are not set before `touch`.
-    """
+    life: Life
+    """Most requests stay `UNTOUCHED`: `bind`, `hooks`, `lost` and `others` are not set before `touch`."""
 
     lost: tuple[str, ...] | None
     """What was thrown away that was not committed; None if no word is to be said of it any more."""
@@ -88,7 +108,7 @@ class BaseScope(Scope):
     @property
     def is_ended(self) -> bool:
         """Whether this scope has ended, or was inherited from a parent process."""
-        return self.is_untouched is None or self.terms.generation != _fork.generation
+        return self.life is OVER or self.terms.generation != _fork.generation
 
     @property
     def notes(self) -> Notes | None:
@@ -165,12 +185,12 @@ class BaseScope(Scope):
 
     def touch(self) -> None:
         """Make room for more than an unbuilt session."""
-        if self.is_untouched:
-            self.bind = "unknown"
+        if self.life is UNTOUCHED:
+            self.bind = UNKNOWN
             self.hooks = self.terms.hooks
             self.lost = ()
             self.others = ()
-            self.is_untouched = False  # last: another thread, or an interrupt, may come in between
+            self.life = TOUCHED  # last: another thread, or an interrupt, may come in between
 
     def show(self) -> None:
         """Put the session where it is looked for: that of a request is in the environ, that of a block nowhere."""
@@ -189,14 +209,14 @@ class BaseScope(Scope):
             return kw
         assert self.environ is not None  # only a request has terms that choose
         self.touch()
-        if self.bind == "asked for":
+        if self.bind is ASKED_FOR:
             raise ScopeStateError(f"{self!r}: the session cannot be used by the function that chooses its engine.")
-        if self.bind == "unknown":
-            self.bind = "asked for"
+        if self.bind is UNKNOWN:
+            self.bind = ASKED_FOR
             try:
                 bind = checked_bind(choose(self.environ), choose)
             except BaseException:
-                self.bind = "unknown"
+                self.bind = UNKNOWN
                 raise
             self.bind = bind
         return kw if self.bind is None else {"bind": self.bind, **kw}
@@ -223,17 +243,19 @@ class BaseScope(Scope):
         """
         terms = self.terms
         runs_no_code = terms.bind is None and source.is_plain
-        if self.is_untouched and terms.source is source and runs_no_code and not self._is_held():
+        if self.life is UNTOUCHED and terms.source is source and runs_no_code and not self._is_held():
             self.session = source.make_now(self)
             self.show()
         return self.session_of(source)
 
     def _is_held(self) -> bool:
         """Say whether somebody but this scope and its environ has the session, as far as that is known."""
-        environ = self.environ
-        if environ is None:
-            return _holders.number(self, "session") != 1
-        return environ.get(self.terms.key) is not self.session or _holders.number(self, "session") != 2
+        environ, of_ours = self.environ, 1  # this scope
+        if environ is not None:
+            if environ.get(self.terms.key) is not self.session:
+                return True
+            of_ours = 2  # and the environ: `SessionMiddleware.__call__` has let go of it
+        return _holders.number(self, "session") != of_ours
 
     def replace(self, source: lazy.SessionSource[S], session: S) -> None:
         """Give a registry another session in this scope, and in the environ; the scope ends both."""
@@ -252,7 +274,7 @@ class BaseScope(Scope):
 
     def built(self) -> list[Session]:
         """List the sessions that have been touched, that of the scope's own registry last."""
-        if self.is_untouched is not False:
+        if self.life is not TOUCHED:
             return []
         if not self.others:
             return [self.session] if forms.is_built(self.session) else []

@@ -10,6 +10,7 @@ from .. import _fork
 from .._log import log
 from .._session import forms, lazy, transaction
 from . import losses
+from .base import OVER, UNTOUCHED
 from .look import enter, leave, look, nearest_open
 from .outcome import call_each, is_fatal
 
@@ -29,13 +30,13 @@ def end(scope: BaseScope, error: BaseException | None = None) -> None:
         error: What is on its way while it ends.
     """
     terms = scope.terms
-    if scope.is_untouched is None or terms.generation != _fork.generation:
+    if scope.life is OVER or terms.generation != _fork.generation:
         return
     notes = scope.notes if terms.is_recorded else None
-    if scope.is_untouched:
+    if scope.life is UNTOUCHED:  # in step with `SessionMiddleware.__call__`
         if not terms.hooks and (notes is None or (error is None and look() is scope)):
             terms.source.end(scope.session)
-            scope.is_untouched = None
+            scope.life = OVER
             if notes is not None:
                 notes.end(scope)
             if scope.outer is not None:
@@ -51,7 +52,7 @@ def disown(scope: BaseScope) -> None:
     for source, session in scope.sessions():
         _fork.kept.append(session)
         source.end(session)
-    scope.is_untouched = None
+    scope.life = OVER
 
 
 def _end_touched(scope: BaseScope, error: BaseException | None, notes: Notes | None) -> None:
@@ -61,7 +62,7 @@ def _end_touched(scope: BaseScope, error: BaseException | None, notes: Notes | N
         else:
             scope.fail(error)
     finally:
-        scope.is_untouched = None
+        scope.life = OVER
         token = None if look() is scope else enter(scope)  # for what runs in the scope that has ended
         try:
             if scope.hooks or scope.others:

@@ -14,6 +14,7 @@ from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsa
 from .. import _fork
 from .._session import forms, lazy, leaving
 from . import losses
+from .base import OVER, TOUCHED, UNTOUCHED
 from .end import disown
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def scope_holding(session: Any, source: lazy.SessionSource[Any]) -> BaseScope | 
     scope = scope_of_session(session) if isinstance(session, Session) else None
     if scope is None:
         return None
-    known = [(scope.terms.source, scope.session)] if scope.is_untouched else scope.sessions()
+    known = [(scope.terms.source, scope.session)] if scope.life is UNTOUCHED else scope.sessions()
     return scope if any(made is source and one is session for made, one in known) else None
 
 
@@ -58,7 +59,7 @@ def note_built(session: Session, scope: BaseScope | None) -> None:
     if getpid() != _fork.pid:
         _fork.check()
     if scope is not None:
-        if scope.is_untouched is None or scope.terms.generation != _fork.generation:
+        if scope.life is OVER or scope.terms.generation != _fork.generation:
             scope.require_open()
         scope.touch()
         session.info[_KEY] = scope
@@ -68,7 +69,7 @@ def note_built(session: Session, scope: BaseScope | None) -> None:
 
 def _note_leaving(session: Session, frame: FrameType, name: str) -> None:
     scope = scope_of_session(session)
-    if scope is not None and scope.is_untouched is False:
+    if scope is not None and scope.life is TOUCHED:
         losses.note(scope, session, partial(leaving.described, frame, name))
 
 

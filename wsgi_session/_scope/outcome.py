@@ -77,7 +77,7 @@ def roll_back(scope: BaseScope, error: BaseException | None = None) -> None:
     It abandons those whose connections an error has left in a state nobody knows.
     """
     scope.fail(error)
-    if scope.state in (OPEN, DOOMED, SETTLING):
+    if scope.state in (OPEN, DOOMED, SETTLING):  # open: where nothing is settled, an error of a step has no other mark
         scope.outcome = ROLLED_BACK
     built = scope.built()
     for session in built:
@@ -94,8 +94,8 @@ def finish(scope: BaseScope) -> None:
     """
     for tell in on_complete:
         tell(scope)
-    rest = [session for session in scope.built() if not transaction.has_released(session)]
-    sessions = [session for session in rest if not is_open_block(session)]
+    unreleased = [session for session in scope.built() if not transaction.try_release(session)]
+    sessions = [session for session in unreleased if not is_open_block(session)]
     if sessions:
         losses.warn(scope, sessions)
         for session in sessions:

@@ -41,14 +41,15 @@ def release(session: Session) -> None:
 
 def release_reads(session: Session) -> None:
     """Release the connections of *session* where that would not be refused; a failure is logged."""
-    if not has_released(session) and _may_release(session):
+    if not try_release(session) and _may_release(session):
         _end_or_discard(session, release)
 
 
-def has_released(session: Session) -> bool:
+def try_release(session: Session) -> bool:
     """Release the connections of *session* if it can be seen at once that it has only read, as most have.
 
-    Where it cannot, `why_not_release` may still have no reason to name.
+    Returns:
+        Whether it has none any more. Where that could not be seen, `why_not_release` may have no reason to name.
     """
     transaction = session.get_transaction()
     if transaction is None:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl
 
+from .._checks import checked_application, checked_hook
 from ..observe import Recorder
 from ..observe._visitors import is_from_same_origin
-from ..scope import checked_application, checked_hook
 from ._address import base_of, without_key
 from ._editor import Editor
 from ._entry import AllowedEntry, LocalEntry, Refusals

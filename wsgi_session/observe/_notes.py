@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .. import _wsgi
+from .._scope.base import OVER
 from .._scope.membership import scope_of_session
 from .._sql.excerpt import excerpt
 from ..scope import State
@@ -222,7 +223,7 @@ class RequestNotes:
     def line_of_ending(self) -> str | None:
         """Return the line of the application that ends a transaction; None for what a rule and the end do."""
         scope = self._scope()
-        if scope is None or scope.is_untouched is None or scope.outcome is State.SETTLING:
+        if scope is None or scope.life is OVER or scope.outcome is State.SETTLING:
             return None
         return self.callers.line()
 

@@ -10,9 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .. import _fork
+from .._checks import checked_hook
 from .._log import log
 from .._scope.look import look
-from ..scope import checked_hook
 from . import _listeners
 from ._callers import Callers
 from ._caught import note_errors_of

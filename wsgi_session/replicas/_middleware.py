@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
+from .._checks import checked_application
 from .._response.start import held
 from .._wsgi import method_and_path
-from ..scope import checked_application
 from ._choice import Choice
 from ._position import NOWHERE, furthest
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from .._checks import checked_application
 from .._log import log
 from .._scope import beginning
 from .._scope.look import look, nearest_open
 from .._wsgi import Repeating
-from ..scope import checked_application
 from . import _attempt
 from ._conflict import is_retryable
 from ._policy import IsRetryable, IsRetryableThere, Policy, RetryHook

@@ -7,8 +7,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .._checks import checked_hook
 from .._log import log
-from ..scope import checked_hook
 from ._conflict import is_echo
 
 if TYPE_CHECKING:
