@@ -5,14 +5,16 @@ pool of five connections. Meanwhile four ordinary clients make small requests th
 keeps its connection while it is being read, five slow clients are all it takes: nobody else gets one, and what they see
 is the pool's ``TimeoutError``, here as a 503.
 
-    python -m benchmarks.slow_clients           # every setup, in about two minutes
-    python -m benchmarks.slow_clients django    # one, by its name in benchmarks/setups.py
+    python -m benchmarks.slow_clients           # every setup, in about a quarter of an hour
+    python -m benchmarks.slow_clients django    # one beside the same by hand, by its name in benchmarks/setups.py
 
-What the columns say:
+The setups are measured in turn, and again and again, for the machine is not the same in each of those minutes. What the
+columns say, of all rounds together:
 
 - *slow clients served*: the others met a pool timeout;
 - *alone*: ordinary requests answered in a second, before the slow clients came;
 - *beside*: the same, while they were reading; *ratio*, this by that;
+- *of by hand*: that ratio, by the one of a session that is opened and closed in the view, with its standard error;
 - *pool timeouts*: those of ordinary requests, while they were reading.
 
 The database is the PostgreSQL that the tests take, else SQLite. The server is gunicorn with its *gthread* worker, in a
@@ -22,6 +24,7 @@ for it.
 
 from __future__ import annotations
 
+import random
 import socket
 import sys
 import threading
@@ -31,15 +34,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from statistics import median
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from tests import machine, postgresql
 
 from . import gunicorn, setups
+from .cost import Cost
 
 BUFFER = 64 * 1024
 SLOW, ORDINARY = 30, 4
 """How many clients there are."""
+
+ROUNDS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +78,30 @@ class Tally:
         return self.answered / self.seconds
 
 
-def measure(setup: str, load: Load, alone: float = 4.0) -> tuple[int, Tally, Tally]:
-    """Let ordinary clients work alone for *alone* seconds, then beside slow ones until one of these is nearly through.
+class Round(NamedTuple):
+    """What one setup did, once."""
 
-    Returns:
-        How many slow clients were served, and what the ordinary ones got.
-    """
+    served: int
+    """How many slow clients were."""
+
+    alone: Tally
+    beside: Tally
+    """What the ordinary ones got, before and meanwhile."""
+
+    @property
+    def ratio(self) -> float:
+        """Throughput beside slow clients, by what it was alone."""
+        return self.beside.throughput / self.alone.throughput
+
+
+def measure(setup: str, load: Load, alone: float = 4.0) -> Round:
+    """Let ordinary clients work for *alone* seconds, then beside slow ones until one of these is nearly through."""
     with served(setup, load) as port:
         ordinary(port, lasting(1))  # until every thread of the server has begun
         before = ordinary(port, lasting(alone))
         with slow_clients(port, load) as (statuses, nearly):
             beside = ordinary(port, lambda made: not nearly.is_set())
-    return statuses.count(200), before, beside
+    return Round(statuses.count(200), before, beside)
 
 
 def lasting(seconds: float) -> Callable[[int], bool]:
@@ -176,15 +196,28 @@ def served(setup: str, load: Load) -> Iterator[int]:
 
 
 def main(names: list[str]) -> None:
-    """Measure the setups, and print a line for each."""
+    """Measure the setups in turn, and print a line for each."""
     load = Load(size=8 * 1024 * 1024, rate=1024 * 1024, pool_timeout=1.0)
-    print("On", "PostgreSQL:" if machine.SYSTEM["postgresql"]() else "SQLite:")
-    print(f"{'setup':26} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'pool timeouts':>14}")
-    for name in names or setups.SETUPS:
-        served_slowly, before, beside = measure(name, load)
-        throughputs = f"{before.throughput:7.0f}/s {beside.throughput:7.0f}/s"
-        ratio = beside.throughput / before.throughput
-        print(f"{name:26} {served_slowly:>14} of {SLOW} {throughputs} {ratio:7.2f} {beside.timeouts:>14}", flush=True)
+    setup_names = list(dict.fromkeys(["by_hand", *(names or setups.SETUPS)]))
+    found: dict[str, list[Round]] = {name: [] for name in setup_names}
+    for _ in range(ROUNDS):
+        for name in random.sample(setup_names, len(setup_names)):
+            found[name].append(measure(name, load))
+    print(f"On {'PostgreSQL' if machine.SYSTEM['postgresql']() else 'SQLite'}, {ROUNDS} rounds:")
+    print(
+        f"{'setup':26} {'slow clients served':>20} {'alone':>9} {'beside':>9} {'ratio':>7} {'of by hand':>15}", end=""
+    )
+    print(f" {'pool timeouts':>14}")
+    by_hand = tuple(each.ratio for each in found["by_hand"])
+    for name, rounds in found.items():
+        ratios = tuple(each.ratio for each in rounds)
+        alone = median(each.alone.throughput for each in rounds)
+        beside = median(each.beside.throughput for each in rounds)
+        compared = Cost(by_hand, ratios, "of its own throughput")
+        served_slowly = f"{sum(each.served for each in rounds)} of {SLOW * ROUNDS}"
+        timeouts = sum(each.beside.timeouts for each in rounds)
+        print(f"{name:26} {served_slowly:>20} {alone:7.0f}/s {beside:7.0f}/s {median(ratios):7.2f}", end="")
+        print(f" {compared.ratio:8.3f} ±{compared.error:.3f} {timeouts:>14}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Run with ``make test-newest``; what follows are arguments of pytest.  The status is that of the tests: they compare each
 server with itself, so what fails is for us to mend.  What has moved, and what a server does otherwise than recorded, is
-said and fails nothing.  Where pip finds no set of newest releases, no test runs, and the status is `NOT_RUN`.
+said and fails nothing.  Where nothing has moved, the tests are those of ``make test``, and do not run again.  Where pip
+finds no set of newest releases, no test runs, and the status is `NOT_RUN`.
 """
 
 from __future__ import annotations
@@ -18,37 +19,49 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 NOT_RUN = 77
+WANTED = ["--group", "test", "--editable", ".[demo]"]
 
 Versions = dict[str, set[str]]
 """The versions of each package: a lock may have several, for several Pythons."""
 
 
 def main(arguments: list[str]) -> int:
-    """Install, test, and report."""
+    """Look for newer releases, and if there are any, install, test, and report."""
     folder = ROOT / ".venvs" / "newest"
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    if not all(installed(python, *wanted) for wanted in (["pip"], ["--group", "test", "--editable", ".[demo]"])):
+    now = newest(python) if install(python, "pip") else None
+    if now is None:
+        print("newest releases: not run, because pip has found none that go together")
+        return NOT_RUN
+    before = locked(ROOT.glob("requirements/*.txt"))
+    if not differing(before, now):
+        print("newest releases: those of `make lock`, with which `make test` runs")
+        return 0
+    if not install(python, "--upgrade-strategy", "eager", *WANTED):
         print("newest releases: not run, because pip did not install them")
         return NOT_RUN
     environment = {name: value for name, value in os.environ.items() if name != "REQUIRE"}
     tests = subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False)
-    print("\n".join(table(locked(ROOT.glob("requirements/*.txt")), installed_in(python))))
+    print("\n".join(table(before, now)))
     return tests.returncode
 
 
-def installed(python: Path, *wanted: str) -> bool:
+def install(python: Path, *wanted: str) -> bool:
     """Install the newest releases of what is *wanted*, and say whether pip could."""
-    command = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--upgrade"]
-    return not subprocess.run([*command, "--upgrade-strategy", "eager", *wanted], cwd=ROOT, check=False).returncode
+    command = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--upgrade", *wanted]
+    return not subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
-def installed_in(python: Path) -> dict[str, str]:
-    """Return the releases of what is installed in an environment, and came from an index."""
-    command = [python, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json", "--exclude-editable"]
-    packages = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return {normal(package["name"]): package["version"] for package in packages}
+def newest(python: Path) -> dict[str, str] | None:
+    """Return the newest releases that go together; None if pip finds none."""
+    command = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install", "--dry-run", "--ignore-installed"]
+    found = subprocess.run([*command, "--report", "-", *WANTED], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    if found.returncode:
+        return None
+    packages = [one for one in json.loads(found.stdout)["install"] if not one["is_direct"]]
+    return {normal(one["metadata"]["name"]): one["metadata"]["version"] for one in packages}
 
 
 def locked(files: Iterable[Path]) -> Versions:
@@ -65,13 +78,19 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def differing(before: Versions, now: dict[str, str]) -> dict[str, str]:
+    """Return what is locked in another version, or not at all."""
+    return {name: version for name, version in now.items() if version not in before.get(name, ())}
+
+
 def table(before: Versions, now: dict[str, str]) -> Iterator[str]:
     """Say what has moved: each package with the locked version and the newest."""
-    moved = {name: version for name, version in now.items() if name in before and version not in before[name]}
-    yield f"moved since `make lock`: {len(moved) or 'nothing'}"
-    for name, version in sorted(moved.items()):
-        yield f"  {name:30}  {', '.join(sorted(before[name])):20}  -> {version}"
-    new = sorted(now.keys() - before.keys() - {"pip", "setuptools", "wheel"})
+    found = differing(before, now)
+    moved = sorted(found.keys() & before.keys())
+    yield f"moved since `make lock`: {len(moved)}"
+    for name in moved:
+        yield f"  {name:30}  {', '.join(sorted(before[name])):20}  -> {found[name]}"
+    new = sorted(found.keys() - before.keys())
     if new:
         yield f"needed now, and not locked: {', '.join(new)}"
 

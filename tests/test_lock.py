@@ -11,7 +11,7 @@ import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from .newest import locked, normal, table
+from .newest import differing, locked, normal, table
 
 ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -92,6 +92,7 @@ def test_what_has_moved_is_a_table() -> None:
     assert lines[2].endswith(": three")
 
 
-def test_nothing_has_moved() -> None:
-    """While the newest releases are the locked ones, the table says so in a line."""
-    assert list(table({"one": {"1"}}, {"one": "1"})) == ["moved since `make lock`: nothing"]
+def test_what_is_tested_again() -> None:
+    """What is in another release than the locked ones, or not locked, is a reason to test."""
+    assert differing({"one": {"1"}, "two": {"1", "2"}}, {"one": "1", "two": "2"}) == {}
+    assert differing({"one": {"1"}}, {"one": "1.1", "three": "3"}) == {"one": "1.1", "three": "3"}
