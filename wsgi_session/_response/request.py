@@ -112,7 +112,8 @@ class RequestScope(BaseScope):
             return ROLLED_BACK
         if self.terms.has_rule:
             try:
-                wants_commit = rule(self.environ, _wsgi.status_code(status), start.headers)
+                code = _wsgi.status_code(status)
+                wants_commit = rule(self.environ, code, start.headers)
                 if wants_commit and wants_commit is not True and isinstance(wants_commit, Awaitable):
                     _refuse_awaitable(rule, wants_commit)
             except BaseException as error:
@@ -122,6 +123,7 @@ class RequestScope(BaseScope):
                 return ROLLED_BACK
             if wants_commit:
                 return COMMITTED
+            return ROLLED_BACK if code >= 400 else UNCOMMITTED
         return ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
 
     def count(self, start: Start) -> None:
