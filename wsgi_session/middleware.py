@@ -110,8 +110,8 @@ class SessionMiddleware(Generic[S]):
         adopted.keys = tuple(dict.fromkeys((*adopted.keys, environ_key)))
         source = adopted.source
         self._unbuilt: Any = None if source.forms is None else source.forms.unbuilt
-        # What `__call__` ends itself; where a request is recorded, `end` has more to do.
-        self._ended: Any = None if source.forms is None or recorder is not None else source.forms.ended
+        # Where a request is recorded, and where there are hooks, `end` has more to do than `__call__` does for it.
+        self._has_plain_end = source.forms is not None and recorder is None
         self._terms = Terms(
             source,
             settles=commit is not until_close,
@@ -139,7 +139,7 @@ class SessionMiddleware(Generic[S]):
         app = self.app
         file_wrapper = environ.get("wsgi.file_wrapper")
         terms = self._terms
-        ended = self._ended
+        has_plain_end = self._has_plain_end
         holds = terms.has_rule
         unbuilt = self._unbuilt
 
@@ -186,11 +186,9 @@ class SessionMiddleware(Generic[S]):
             if kind is list or kind is tuple or _wsgi.is_file(body, file_wrapper):
                 if holds or scope.life is not UNTOUCHED:
                     start.let_go(body)
-                if scope.life is UNTOUCHED and ended is not None:
-                    session = scope.session
+                if has_plain_end and scope.life is UNTOUCHED:
                     scope.life = OVER
-                    session._wsgi_session_owner = None
-                    session.__class__ = ended
+                    scope.session._wsgi_session_owner = None
                 else:
                     end(scope)
                 return body
@@ -220,7 +218,7 @@ class SessionMiddleware(Generic[S]):
             TypeError: If *hook* is not callable, or a generator or ``async`` function.
         """
         self._terms = replace(self._terms, hooks=(*self._terms.hooks, checked_hook(hook)))
-        self._ended = None  # `end` has more to do
+        self._has_plain_end = False
         return hook
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING
 
 from .. import _holders
+from .._scope.base import OVER
 from .._scope.end import end
 from .._scope.look import look
 from .chunks import unsettled_chunks
@@ -67,7 +68,7 @@ class Response:
     def __del__(self) -> None:
         """End the scope of a response that the server has dropped."""
         scope = self.scope
-        if scope.is_ended:
+        if scope.life is OVER or scope.is_ended:  # the first asks nobody, and is how nearly all have ended
             return
         if _holders.number(self, "steps") == 1:
             self.steps.close()

@@ -2,8 +2,9 @@
 
 Building a `Session` costs a few microseconds; most requests for a static page or an error never need it. So what a
 request is given at first is *unbuilt*: an instance of a subclass of the real class, allocated without ``__init__``,
-that becomes the real thing as soon as anything is read from it. At the end it becomes *ended*: an
-instance of another such subclass, from which only ``close()`` can be had.
+that becomes the real thing as soon as anything is read from it. When its scope has ended it becomes *ended*: an
+instance of another such subclass, from which only ``close()`` can be had. One that was never read becomes that when it
+is: at the end it loses its owner, which is all that most requests pay for.
 
 An unbuilt session can be written to: what was written is in its ``__dict__``, and written again when it has been built,
 which is when anything is first read. So a scope can leave its mark on it by a plain store, and change its class, at a
@@ -71,7 +72,7 @@ class Ended:
 
 
 OWNER = "_wsgi_session_owner"
-"""The attribute of an unbuilt session that refers to what it was made for."""
+"""The attribute of an unbuilt session that refers to what it was made for; None when that has ended."""
 
 _REAL = "_wsgi_session_real"
 """The attribute of a form that is the session class it was derived from."""
@@ -101,7 +102,7 @@ class Forms(Generic[S]):
 
         Args:
             real: A session class.
-            build: Turns an unbuilt session into a built one, in place.
+            build: Turns an unbuilt session into a built one, or into an ended one, in place.
         """
         self.dispatch = None
         self.real: type[S] = real
@@ -144,11 +145,16 @@ def _building(build: Callable[[S], None], real: type[S]) -> dict[str, Any]:
         build(self)
         return getattr(self, name)
 
+    def __enter__(self: S) -> S:
+        build(self)
+        return self.__enter__()
+
     def __reduce_ex__(self: S, protocol: SupportsIndex) -> Any:
         build(self)
         return self.__reduce_ex__(protocol)
 
-    return {"__init__": object.__init__, "__getattribute__": __getattribute__, "__reduce_ex__": __reduce_ex__}
+    methods = (__getattribute__, __enter__, __reduce_ex__)
+    return {"__init__": object.__init__, **{method.__name__: method for method in methods}}
 
 
 def _finalizing(real: type[S]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class SessionSource(Generic[S]):
         return session
 
     def build(self, session: S, **kw: Any) -> None:
-        """Turn an unbuilt *session* into the real one, by the `sessionmaker` as it is now.
+        """Turn an unbuilt *session* into the real one, by the `sessionmaker` as it is now, or into one that has ended.
 
         Args:
             session: The session.  If its owner or its ``__init__`` raises, it is unbuilt again.
@@ -92,8 +92,12 @@ class SessionSource(Generic[S]):
         forms = self.forms
         assert forms is not None
         attributes: dict[str, Any] = object.__getattribute__(session, "__dict__")
-        kw = attributes[OWNER].completed(self, kw)
-        owner = attributes.pop(OWNER)
+        owner = attributes[OWNER]
+        if owner is None:
+            session.__class__ = forms.ended
+            return
+        kw = owner.completed(self, kw)
+        del attributes[OWNER]
         written = attributes.copy() if attributes else None
         attributes.clear()
         session.__class__ = forms.real
@@ -127,7 +131,6 @@ class SessionSource(Generic[S]):
             session.__class__ = forms.ended
         elif forms is not None and kind is forms.unbuilt:
             session._wsgi_session_owner = None  # type: ignore[attr-defined]  # noqa: SLF001
-            session.__class__ = forms.ended
         else:
             object.__setattr__(session, "__class__", self._forms_of(kind).ended)
 
