@@ -91,8 +91,32 @@ class RequestScope(BaseScope):
         Raises:
             Exception: What the rule or COMMIT raised; everything has been rolled back then.
         """
+        terms, status = self.terms, start.status
+        if status is UNCALLED or self.outcome is DOOMED:
+            outcome = ROLLED_BACK
+        elif terms.has_rule:
+            rule = terms.commit
+            try:
+                code = _wsgi.status_code(status)
+                wants_commit = rule(self.environ, code, start.headers)
+                if wants_commit and wants_commit is not True and isinstance(wants_commit, Awaitable):
+                    _refuse_awaitable(rule, wants_commit)
+            except BaseException as error:
+                roll_back(self, error)
+                raise
+            outcome = COMMITTED if wants_commit else ROLLED_BACK if code >= 400 else UNCOMMITTED
+            if self.outcome is DOOMED:  # by the rule itself
+                outcome = ROLLED_BACK
+        else:
+            outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
+        if outcome is UNCOMMITTED and self.life is UNTOUCHED:  # as most requests, which pay for no call more
+            if terms.settles:
+                self.outcome = outcome
+        else:
+            self._carry_out(outcome)
+
+    def _carry_out(self, outcome: State) -> None:
         terms = self.terms
-        outcome = self._judged(start)
         if outcome is ROLLED_BACK:
             if terms.settles:
                 roll_back(self)
@@ -104,27 +128,6 @@ class RequestScope(BaseScope):
             self.outcome = outcome
             if terms.release_reads:
                 release_reads(self)
-
-    def _judged(self, start: Start) -> State:
-        """Return the outcome: that of a response which has failed, or the one that the rule wants."""
-        status, rule = start.status, self.terms.commit
-        if status is UNCALLED or self.outcome is DOOMED:
-            return ROLLED_BACK
-        if self.terms.has_rule:
-            try:
-                code = _wsgi.status_code(status)
-                wants_commit = rule(self.environ, code, start.headers)
-                if wants_commit and wants_commit is not True and isinstance(wants_commit, Awaitable):
-                    _refuse_awaitable(rule, wants_commit)
-            except BaseException as error:
-                roll_back(self, error)
-                raise
-            if self.outcome is DOOMED:  # by the rule itself
-                return ROLLED_BACK
-            if wants_commit:
-                return COMMITTED
-            return ROLLED_BACK if code >= 400 else UNCOMMITTED
-        return ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
 
     def count(self, start: Start) -> None:
         """Count the chunks from now on, to give the connections back before the one that completes the response."""
