@@ -873,6 +873,20 @@ def test_gauges_of_other_pools(new_engine: Any, recorder: Recorder, poolclass: A
     assert after.held > before.held
 
 
+def test_a_connection_that_a_bare_thread_takes(engine: Engine, recorder: Recorder, caplog: Any) -> None:
+    """It is counted as any is, though no line of an application has asked for it."""
+    recorder.watch(engine)
+    before = gauges_of(engine, recorder)
+    given_back = threading.Event()
+    event.listen(engine, "checkin", lambda *of_the_event: given_back.set())
+
+    _thread.start_new_thread(engine.pool.connect, ())  # and drops it
+
+    assert given_back.wait(5)
+    assert gauges_of(engine, recorder).checkouts - before.checkouts == 1
+    assert caplog.records == []
+
+
 def test_an_engine_that_threads_find_at_once_is_watched_once(recorder: Recorder, switching: None) -> None:
     """The first requests of a process may begin at the same time; each pool has one line of gauges all the same."""
     engines = [create_engine("sqlite://", logging_name=f"found at once {number}") for number in range(20)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Any
 
@@ -76,6 +77,31 @@ def test_an_ended_session_refuses_every_use(act: Any, close_resets_only: Any, en
     with pytest.raises(ScopeEndedError), session:
         pass
     assert is_clean(engine)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda session: session.execute(text("SELECT 1")), id="execute"),
+        pytest.param(lambda session: session.info, id="info"),
+        pytest.param(lambda session: session.tenant, id="what was written"),
+        pytest.param(lambda session: session.__enter__(), id="enter"),
+        pytest.param(lambda session: ExitStack().enter_context(session), id="with"),
+        pytest.param(lambda session: Word(text="x") in session, id="in"),
+        pytest.param(lambda session: list(session), id="iter"),
+        pytest.param(lambda session: copy.copy(session).bind, id="copy"),
+    ],
+)
+def test_the_first_use_of_a_session_comes_after_the_end(use: Any, Session: Any) -> None:
+    """It is refused, whatever it is, and so is what comes after it."""
+    with session_scope(Session) as session:
+        session.tenant = "ada"
+
+    with pytest.raises(ScopeEndedError, match="scope has ended"):
+        use(session)
+    with pytest.raises(ScopeEndedError):
+        session.bind = None
+    session.close()
 
 
 def test_what_an_ended_session_still_does(Session: Any) -> None:

@@ -11,6 +11,7 @@ from .._checks import checked_bind, checked_hook
 from .._session import forms, lazy, transaction
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
 from ..scope import EndHook, H, Scope, State
+from .notes import Notes
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from .notes import Notes
     from .terms import Terms
 
 S = TypeVar("S", bound="Session")
