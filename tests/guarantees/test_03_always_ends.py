@@ -267,8 +267,9 @@ def test_who_holds_the_iterator_alone_goes_on(taken: int, commit: Any, Session: 
     assert is_clean(engine)
 
 
-def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
-    """A generator inside of a body whose close() does not close it is collected in the scope, and finds its session."""
+@pytest.mark.parametrize("end", [closed_half_way, dropped])
+def test_what_a_body_drops_at_its_end_finds_its_session(end: Any, Session: Any) -> None:
+    """A generator inside of a body, which nobody closes, is collected in the scope, and finds its session."""
     sessions: list[Any] = []
 
     class Body:
@@ -288,6 +289,7 @@ def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
         def _generate() -> Iterator[bytes]:
             try:
                 sessions.append(Session())
+                all_words(Session)
                 yield b"one"
             finally:
                 sessions.append(Session())
@@ -296,10 +298,7 @@ def test_what_a_closed_body_drops_finds_its_session(Session: Any) -> None:
         answer(start_response)
         return Body()
 
-    exchange = Exchange(SessionMiddleware(app, Session))
-    exchange.step()
-
-    exchange.close()
+    end(Exchange(SessionMiddleware(app, Session)))
 
     assert len(sessions) == 2
     assert sessions[0] is sessions[1]

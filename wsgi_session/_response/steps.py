@@ -127,11 +127,11 @@ def drop(scope: RequestScope) -> None:
     except AttributeError:  # it has ended
         return
     held_connection = scope.holds_connection()
-    body = scope.body
+    body = scope.body if isinstance(scope.body, GeneratorType) else None  # anything else goes with the chunks
     token = enter(current)
     try:
         _drop_body(scope)
-        if isinstance(body, GeneratorType):  # here, for in `unsettled_chunks` nobody would see its error
+        if body is not None:  # in `unsettled_chunks` nobody would see its error
             body.close()
     except BaseException as error:
         end(scope, error)
