@@ -873,14 +873,14 @@ def test_gauges_of_other_pools(new_engine: Any, recorder: Recorder, poolclass: A
     assert after.held > before.held
 
 
-def test_a_connection_that_a_bare_thread_takes(engine: Engine, recorder: Recorder, caplog: Any) -> None:
+def test_a_connection_that_a_thread_of_nobodys_takes(engine: Engine, recorder: Recorder, caplog: Any) -> None:
     """It is counted as any is, though no line of an application has asked for it."""
     recorder.watch(engine)
     before = gauges_of(engine, recorder)
     given_back = threading.Event()
     event.listen(engine, "checkin", lambda *of_the_event: given_back.set())
 
-    _thread.start_new_thread(engine.pool.connect, ())  # and drops it
+    threading.Thread(target=engine.pool.connect).start()  # and drops it
 
     assert given_back.wait(5)
     assert gauges_of(engine, recorder).checkouts - before.checkouts == 1

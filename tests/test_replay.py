@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wsgi_session.retry._replay import Reader, RequestBody
@@ -53,6 +53,7 @@ def read_by(reader: Any, how: list[Any]) -> list[Any]:
     return [getattr(reader, name)(*arguments) for name, *arguments in [*how, ("read",), ("read", 1)]]
 
 
+@example(BODY, [[("readlines", 2)]], 50)
 @given(st.binary(max_size=60) | st.just(BODY), st.lists(st.lists(reads, max_size=6), min_size=1, max_size=4), sizes)
 def test_each_attempt_reads_the_same(content: bytes, attempts: Any, max_in_memory: int) -> None:
     """In whatever pieces, after whatever others have read before: as from a file."""
