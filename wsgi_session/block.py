@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 from sqlalchemy.orm import Session, scoped_session
 
 from ._checks import never_runs
-from ._scope.base import OPEN, UNTOUCHED, BaseScope
+from ._scope.base import BaseScope
 from ._scope.end import end
+from ._scope.life import OPEN, UNTOUCHED
 from ._scope.look import enter, look, nearest_open
 from ._scope.outcome import commit_block
 from ._scope.terms import Terms

@@ -14,8 +14,8 @@ from ._response.request import RequestScope
 from ._response.response import stepped
 from ._response.start import UNCALLED, HeldStart, NotedStart
 from ._scope import beginning
-from ._scope.base import OPEN, OVER, UNTOUCHED
 from ._scope.end import end
+from ._scope.life import OPEN, OVER, UNTOUCHED
 from ._scope.look import enter, leave, look, nearest_open
 from ._scope.terms import Terms
 from ._session import engines

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
-from ._scope.base import TOUCHED
+from ._scope.life import TOUCHED
 from ._scope.look import look
 from ._scope.membership import note_built, scope_holding
 from ._session import engines, forms, lazy, listening

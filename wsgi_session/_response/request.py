@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import _wsgi, callbacks
-from .._scope.base import COMMITTED, DOOMED, OVER, ROLLED_BACK, UNCOMMITTED, UNTOUCHED, BaseScope
+from .._scope.base import BaseScope
+from .._scope.life import COMMITTED, DOOMED, OVER, ROLLED_BACK, UNCOMMITTED, UNTOUCHED
 from .._scope.outcome import commit, finish, release_reads, roll_back
 from ..commit import until_close
 from .start import UNCALLED

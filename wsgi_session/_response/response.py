@@ -8,8 +8,8 @@ from types import GeneratorType
 from typing import TYPE_CHECKING
 
 from .. import _holders
-from .._scope.base import OVER
 from .._scope.end import end
+from .._scope.life import OVER
 from .._scope.look import look
 from .chunks import unsettled_chunks
 from .request import NOTHING

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _wsgi
 from .._log import log
-from .._scope.base import UNTOUCHED
 from .._scope.end import end
+from .._scope.life import UNTOUCHED
 from .._scope.look import enter, leave, look
 from .._scope.outcome import roll_back
 from .request import NOTHING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import _fork, _holders, _wsgi, callbacks
@@ -11,6 +10,7 @@ from .._checks import checked_bind, checked_hook
 from .._session import forms, lazy, transaction
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
 from ..scope import EndHook, H, Scope, State
+from .life import DOOMED, ENDED, OPEN, OVER, TOUCHED, UNTOUCHED, Life
 from .notes import Notes
 
 if TYPE_CHECKING:
@@ -22,24 +22,6 @@ if TYPE_CHECKING:
     from .terms import Terms
 
 S = TypeVar("S", bound="Session")
-
-OPEN, DOOMED, SETTLING, COMMITTED, UNCOMMITTED, ROLLED_BACK, ENDED = State
-"""Its members: to look one up in the class has the price of a call."""
-
-
-class Life(Enum):
-    """How far a scope has come, whatever its outcome."""
-
-    UNTOUCHED = "untouched"
-    """There is nothing in it but an unbuilt session, so that its end cannot fail."""
-
-    TOUCHED = "touched"
-
-    OVER = "over"
-    """It has ended."""
-
-
-UNTOUCHED, TOUCHED, OVER = Life
 
 UNKNOWN: Any = object()
 """In place of an engine that nobody has asked for yet; None may be chosen."""

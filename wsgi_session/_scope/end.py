@@ -10,7 +10,7 @@ from .. import _fork
 from .._log import log
 from .._session import forms, lazy, transaction
 from . import losses
-from .base import OVER, UNTOUCHED
+from .life import OVER, UNTOUCHED
 from .look import enter, leave, look, nearest_open
 from .outcome import call_each, is_fatal
 

@@ -8,7 +8,7 @@ from .. import _wsgi, callbacks
 from .._log import log
 from .._session import changes
 from ..commit import SAFE_METHODS, never, on_unsafe_success, until_close
-from .base import COMMITTED
+from .life import COMMITTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable

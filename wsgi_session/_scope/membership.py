@@ -14,8 +14,8 @@ from sqlalchemy.orm.session import _sessions  # pyright: ignore[reportPrivateUsa
 from .. import _fork
 from .._session import forms, lazy, leaving
 from . import losses
-from .base import OVER, TOUCHED, UNTOUCHED
 from .end import disown
+from .life import OVER, TOUCHED, UNTOUCHED
 
 if TYPE_CHECKING:
     from .base import BaseScope

@@ -11,7 +11,7 @@ from .._session import commits, transaction
 from .._session.makeup import is_open_block
 from ..errors import PartialCommitError
 from . import losses
-from .base import COMMITTED, DOOMED, OPEN, ROLLED_BACK, SETTLING
+from .life import COMMITTED, DOOMED, OPEN, ROLLED_BACK, SETTLING
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .. import _wsgi
-from .._scope.base import OVER
+from .._scope.life import OVER
 from .._scope.membership import scope_of_session
 from .._sql.excerpt import excerpt
 from ..scope import State
