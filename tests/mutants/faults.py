@@ -443,8 +443,8 @@ FAULTS = [
         "a rollback heals nothing",
         5,
         "_session/last_word",
-        "            del kept[traces.KEY]",
-        "            pass",
+        "        traces.forget(connection)\n        self._rollback(connection)",
+        "        self._rollback(connection)",
     ),
     Fault(
         "PREPARE TRANSACTION is not refused",

@@ -122,11 +122,10 @@ class LastWord:
     def do_begin(self, connection: PoolProxiedConnection) -> None:
         """Begin, and note whether that was a BEGIN."""
         self._begin(connection)
-        if self._driver.is_in_transaction(connection.dbapi_connection):
-            traces.traces_of(connection).is_begun = True
+        self.note_begin(connection)
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
-        """Note whether a BEGIN was sent, where it was by the dialect's own."""
+        """Note whether a BEGIN was sent."""
         if self._driver.waits_with_begin and self._driver.is_in_transaction(connection.dbapi_connection):
             traces.traces_of(connection).is_begun = True
 
@@ -155,9 +154,7 @@ class LastWord:
 
     def do_rollback(self, connection: PoolProxiedConnection) -> None:
         """Roll back, which heals everything."""
-        kept = getattr(connection, "__dict__", None)  # what `traces.forget` does: each request has two rollbacks
-        if kept is not None and traces.KEY in kept:
-            del kept[traces.KEY]
+        traces.forget(connection)
         self._rollback(connection)
 
     def do_savepoint(self, connection: Connection, name: str) -> None:
