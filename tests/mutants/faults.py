@@ -78,15 +78,15 @@ FAULTS = [
         "the environ is touched by a collection",
         2,
         "_response/steps",
-        "    token = enter(current)\n    try:\n        _drop_body(scope)",
-        "    token = enter(current)\n    try:\n        scope.show()\n        _drop_body(scope)",
+        "    is_shadowing = not is_dropped and scope.shadowed",
+        "    is_shadowing = scope.shadowed",
     ),
     Fault(
         "a dropped body cleans up in a stranger's scope",
         2,
         "_response/steps",
-        "    token = enter(current)\n    try:\n        _drop_body(scope)",
-        "    token = enter(look())\n    try:\n        _drop_body(scope)",
+        "    token = enter(current)\n    try:\n        if is_shadowing:",
+        "    token = enter(look() if is_dropped else current)\n    try:\n        if is_shadowing:",
     ),
     Fault(
         "commit in close()",
@@ -99,7 +99,7 @@ FAULTS = [
         "a response is closed twice",
         3,
         "_response/steps",
-        "    except AttributeError:  # somebody else ends it, or has\n        return",
+        "    except AttributeError:  # somebody else ends it, or has\n        return False",
         "    except AttributeError:\n        current = scope",
     ),
     Fault(

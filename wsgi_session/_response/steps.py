@@ -85,23 +85,33 @@ def shown_steps(scope: RequestScope, is_generator: bool) -> Generator[bytes]:
         yield chunk
 
 
-def close(scope: RequestScope) -> None:
-    """Call the ``close()`` of what the application returned, and end *scope*; only once."""
+def close(scope: RequestScope, *, is_dropped: bool = False) -> bool:
+    """Call the ``close()`` of what the application returned, and end *scope*; only once.
+
+    Args:
+        scope: Of the request.
+        is_dropped: Whether this is the server's collection of the response, in any thread, in the middle of any other
+            request: no code of the application's is run but a generator's clean-up, and the environ is not touched.
+
+    Returns:
+        Whether it has ended now.
+    """
     try:
         current = scope.current
         del scope.current
     except AttributeError:  # somebody else ends it, or has
-        return
-    is_shadowing = scope.shadowed is not NOTHING
+        return False
+    is_shadowing = not is_dropped and scope.shadowed is not NOTHING
     if scope.body is None and not is_shadowing:
         end(scope)
-        return
+        return True
     token = enter(current)
     try:
         if is_shadowing:
             scope.show()
         try:
-            _wsgi.close(scope.body)
+            if not is_dropped or isinstance(scope.body, GeneratorType):
+                _wsgi.close(scope.body)
         finally:
             _drop_body(scope)
     except BaseException as error:
@@ -113,34 +123,13 @@ def close(scope: RequestScope) -> None:
         leave(token)
         if is_shadowing:
             scope.hide()
+    return True
 
 
 def drop(scope: RequestScope) -> None:
-    """End *scope* without that ``close()``, for the server has dropped the response.
-
-    This may be any thread, in the middle of any other request, so no code of the application's is run but a
-    generator's clean-up, and the environ is not touched.
-    """
-    try:
-        current = scope.current
-        del scope.current
-    except AttributeError:  # it has ended
-        return
+    """End *scope* without that ``close()``, for the server has dropped the response."""
     held_connection = scope.holds_connection()
-    body = scope.body if isinstance(scope.body, GeneratorType) else None  # anything else goes with the chunks
-    token = enter(current)
-    try:
-        _drop_body(scope)
-        if body is not None:  # in `unsettled_chunks` nobody would see its error
-            body.close()
-    except BaseException as error:
-        end(scope, error)
-        raise
-    else:
-        end(scope)
-    finally:
-        leave(token)
-    if held_connection:
+    if close(scope, is_dropped=True) and held_connection:
         warnings.warn(f"The response of {scope!r} was never closed.", ResourceWarning, stacklevel=2)
 
 
