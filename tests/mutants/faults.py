@@ -78,8 +78,8 @@ FAULTS = [
         "the environ is touched by a collection",
         2,
         "_response/steps",
-        "    is_shadowing = not is_dropped and scope.shadowed",
-        "    is_shadowing = scope.shadowed",
+        "    is_shadowing = not is_dropped and scope.shadowed is not NOTHING",
+        "    is_shadowing = is_dropped or scope.shadowed is not NOTHING",
     ),
     Fault(
         "a dropped body cleans up in a stranger's scope",
