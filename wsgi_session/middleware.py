@@ -162,7 +162,6 @@ class SessionMiddleware(Generic[S]):
         if is_shadowing:
             scope.shadowed = shadowed
             environ[terms.key] = session
-        del session, shadowed  # for `BaseScope.take`: nobody but the scope and the environ is to hold it
 
         start: NotedStart | HeldStart
         token = enter(scope)

@@ -103,7 +103,7 @@ class ScopeRegistry(ScopedRegistry[S]):
                 return scope.session  # type: ignore[no-any-return]
         scope = current.scope_of(source)
         if scope is not None:
-            return scope.take(source)
+            return scope.session_of(source)
         return self._of_thread().session(source)
 
     def has(self) -> bool:
@@ -180,7 +180,7 @@ def session_of(environ: WSGIEnvironment, registry: scoped_session[S]) -> S:
     adopted = adopt(registry)
     found = [scope for key in adopted.keys if (scope := scope_holding(environ.get(key), adopted.source)) is not None]
     if found:
-        return max(found, key=_depth).take(adopted.source)
+        return max(found, key=_depth).session_of(adopted.source)
     if not adopted.keys:
         raise NoScopeError(
             "No SessionMiddleware was made with this registry. Wrap the application: 'SessionMiddleware(app, Session)'."

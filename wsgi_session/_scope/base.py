@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import _fork, _holders, _wsgi, callbacks
+from .. import _fork, _wsgi, callbacks
 from .._checks import checked_bind, checked_hook
 from .._session import forms, lazy, transaction
 from ..errors import PendingChangesError, ScopeEndedError, ScopeStateError
@@ -214,30 +214,6 @@ class BaseScope(Scope):
         session = source.make(self)
         self.others += ((source, session),)
         return session
-
-    def take(self, source: lazy.SessionSource[S]) -> S:
-        """Return the session that a registry has in this scope, for somebody who is about to use it.
-
-        One that nobody has got yet is exchanged for one that is built, unless that runs code of the user's, which may
-        ask for the session itself: its ``__init__``, or a function that chooses its engine. A session that is built
-        where it lies, which changes its class, is slower as long as it lives: Python has other ways to the attributes
-        of such an object (a SELECT by primary key takes four per cent longer on Python 3.13).
-        """
-        terms = self.terms
-        runs_no_code = terms.bind is None and source.is_plain
-        if self.life is UNTOUCHED and terms.source is source and runs_no_code and not self._is_held():
-            self.session = source.make_now(self)
-            self.show()
-        return self.session_of(source)
-
-    def _is_held(self) -> bool:
-        """Say whether somebody but this scope and its environ has the session, as far as that is known."""
-        environ, of_ours = self.environ, 1  # this scope
-        if environ is not None:
-            if environ.get(self.terms.key) is not self.session:
-                return True
-            of_ours = 2  # and the environ: `SessionMiddleware.__call__` has let go of it
-        return _holders.number(self, "session") != of_ours
 
     def replace(self, source: lazy.SessionSource[S], session: S) -> None:
         """Give a registry another session in this scope, and in the environ; the scope ends both."""

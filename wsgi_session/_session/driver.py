@@ -37,6 +37,9 @@ class Driver(ABC):
         """Say whether rows of a plain statement are still to be fetched; most drivers have them all at once."""
         return False
 
+    def note_begin(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
+        """Note whether a BEGIN was sent on a *connection*, if that is to be asked."""
+
     @abstractmethod
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Note an *error* on a *connection*, and whether the transaction has outlived it."""

@@ -80,6 +80,7 @@ class LastWord:
     def __init__(self, dialect: Any, driver: Driver) -> None:
         """Take the place of the methods of *dialect*, and call them."""
         self._driver = driver
+        self.note_begin = driver.note_begin
         self._begin = dialect.do_begin
         self._commit = dialect.do_commit
         self._commit_twophase = dialect.do_commit_twophase
@@ -120,14 +121,9 @@ class LastWord:
         return is_gone
 
     def do_begin(self, connection: PoolProxiedConnection) -> None:
-        """Begin, and note whether that was a BEGIN."""
+        """Begin, and note whether a BEGIN was sent."""
         self._begin(connection)
         self.note_begin(connection)
-
-    def note_begin(self, connection: PoolProxiedConnection) -> None:
-        """Note whether a BEGIN was sent."""
-        if self._driver.waits_with_begin and self._driver.is_in_transaction(connection.dbapi_connection):
-            traces.traces_of(connection).is_begun = True
 
     def do_commit(self, connection: PoolProxiedConnection) -> None:
         """Commit, if there is anything to commit that was not lost.

@@ -13,6 +13,14 @@ from .forms import OWNER, Forms, attributes_of, can_wait
 
 S = TypeVar("S", bound=Session)
 
+_BLANK = dict.fromkeys(vars(Session()))
+"""What a session's attributes are before its ``__init__``, by their names.
+
+To change its class takes them out of the object, into a dictionary of its own. In one that has the names already Python
+finds them where they were in the last one: a SELECT by primary key is two per cent faster by it, an INSERT one (in CPU
+time on Python 3.13).
+"""
+
 OnBuild = Callable[[S, Any], None]
 """Told of a session that has just been built, and of the owner that it was made for."""
 
@@ -31,13 +39,10 @@ class SessionSource(Generic[S]):
     Scopes know a registry by this object.
     """
 
-    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "is_plain", "session_factory")
+    __slots__ = ("_forms_of_classes", "_on_build", "_on_class", "forms", "session_factory")
 
     forms: Forms[S] | None
     """The forms of its sessions before their first touch and after their end; None if they are built at once."""
-
-    is_plain: bool
-    """Whether to build a session runs SQLAlchemy's code alone."""
 
     def __init__(
         self, session_factory: Callable[..., S], on_class: Callable[[type[S]], None], on_build: OnBuild[S]
@@ -54,7 +59,6 @@ class SessionSource(Generic[S]):
         self._on_build = on_build
         self._forms_of_classes: dict[type[S], Forms[S]] = {}
         self.forms = None
-        self.is_plain = getattr(session_factory, "class_", Session).__init__ is Session.__init__
         if isinstance(session_factory, sessionmaker):
             on_class(session_factory.class_)
             if can_wait(session_factory):
@@ -98,9 +102,8 @@ class SessionSource(Generic[S]):
             return
         kw = owner.completed(self, kw)
         del attributes[OWNER]
-        written = attributes.copy() if attributes else None
-        attributes.clear()
         session.__class__ = forms.real
+        session.__dict__ = _BLANK.copy()
         try:
             self._initialize(session, kw)
             self._on_build(session, owner)
@@ -108,8 +111,8 @@ class SessionSource(Generic[S]):
             self.unbuild(session, owner)
             raise
         finally:
-            if written:
-                attributes.update(written)
+            if attributes:  # what was written to it before
+                attributes_of(session).update(attributes)
 
     def unbuild(self, session: S, owner: Owner) -> bool:
         """Make a *session* that is closed unbuilt again.

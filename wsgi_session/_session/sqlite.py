@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _holders
 from .driver import Driver
-from .traces import look_at
+from .traces import look_at, traces_of
 
 if TYPE_CHECKING:
     from sqlalchemy.pool import PoolProxiedConnection
@@ -48,6 +48,12 @@ class SQLite(Driver):
         except Exception:  # also of a thread that may not ask
             return True
         return False
+
+    def note_begin(self, connection: PoolProxiedConnection) -> None:
+        """Note whether a BEGIN was sent; only then is it in a transaction before the first write."""
+        driver: Any = connection.dbapi_connection
+        if driver.in_transaction:
+            traces_of(connection).is_begun = True
 
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
         """Look whether a transaction is over, and whether it had written."""
