@@ -1,9 +1,10 @@
 """CPU time of programs, in nanoseconds, by which what this project costs is judged.
 
 What is compared runs at the same time, each in a process of its own, and is asked in turn for a round of the same,
-again and again. A machine that becomes slower, or has other work to do, does so for all of them: the ratio of two
-rounds that belong together is known where neither of them is. Of many such ratios the median counts, and each start of
-the programs gives one: they differ in where in memory their objects lie (`benchmarks.layout`).
+again and again, on the same processor, for another one may have a neighbour that slows it down. A machine that becomes
+slower, or has other work to do, does so for all of them: the ratio of two rounds that belong together is known where
+neither of them is, and the sooner they follow each other, the better. Of many such ratios the median counts, and each
+start of the programs gives one: they differ in where in memory their objects lie (`benchmarks.layout`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from statistics import median
 
 from .environments import ROOT
 
 UNIT = "ns"
 
-ROUNDS = 12
+ROUNDS = 100
 """In each start, for each name."""
 
 WARMING = 10
@@ -40,7 +41,8 @@ class Program:
         """
         environment = os.environ | {"PYTHONHASHSEED": "0"}
         pipe = subprocess.PIPE
-        program = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
+        with _one_processor():
+            program = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=environment)
         self._process = stack.enter_context(program)
         self._command = " ".join(command)
         self.names: list[str] = json.loads(self._next_line())
@@ -95,6 +97,20 @@ def compare(commands: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
     return found
 
 
+@contextmanager
+def _one_processor() -> Iterator[None]:
+    """Have what is started meanwhile run on the same processor as all else of it, where that can be asked for."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def _round(programs: Mapping[str, Program], asked: str) -> dict[str, float]:
     names = [*programs]
     random.shuffle(names)  # who comes after whom is not to matter
@@ -104,6 +120,6 @@ def _round(programs: Mapping[str, Program], asked: str) -> dict[str, float]:
 def description() -> str:
     """Say what was measured how."""
     return (
-        f"CPU time. Both sides run at the same time, each in a process of its own, and are asked in turn for {ROUNDS}"
-        " rounds of the same; the median of the ratios counts"
+        "CPU time. Both sides run at the same time on one processor, each in a process of its own, and are asked in"
+        f" turn for {ROUNDS} short rounds of the same; the median of the ratios counts"
     )

@@ -38,8 +38,8 @@ class Figures:
     """Of an untouched request, by the number of threads."""
 
 
-LAYOUTS = 4
-"""How many, where it matters: the ratio of two SELECTs is then known to about two percent."""
+LAYOUTS = 12
+"""How many, where it matters: the ratio of two SELECTs is then known to one percent or better."""
 
 FOLLOWED = "wsgi_session"
 """The subject whose growth is measured."""

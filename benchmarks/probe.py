@@ -29,7 +29,7 @@ from .work import CHUNKS
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-TIMES = {"untouched": 400, "stream": 150, "select": 50, "rows": 10, "insert": 50}
+TIMES = {"untouched": 100, "stream": 40, "select": 10, "rows": 4, "insert": 10}
 """How many requests to each view are measured at a time."""
 
 TRIPS = 10
