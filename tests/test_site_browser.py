@@ -16,7 +16,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 
-from tests.browsing import assert_readable, opened
+from tests.browsing import SCREENS, assert_readable, opened
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -60,7 +60,7 @@ def names_of_pages(site: Path) -> list[str]:
 
 
 @pytest.mark.system("chromium")
-@pytest.mark.parametrize("screen", ["390-dark", "1280-light"])  # axe-core takes its time, and no rule needs all four
+@SCREENS
 def test_every_page_is_readable(
     browser: Browser, site: Path, address: str, screen: str, complaints: list[str], pictures: Path
 ) -> None:
@@ -105,7 +105,7 @@ FADES = """one => [
 
 
 @pytest.mark.system("chromium")
-@pytest.mark.parametrize("screen", ["390-dark", "1280-light"])
+@SCREENS
 def test_the_tabs_of_the_front_page(browser: Browser, address: str, screen: str, complaints: list[str]) -> None:
     """The front page shows the code for one framework, and for another one that is chosen by mouse or keyboard."""
     with opened(browser, address, screen, complaints) as page:
