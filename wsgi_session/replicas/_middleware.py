@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .._checks import checked_application
 from .._response.start import held
 from .._wsgi import method_and_path
-from ._choice import Choice
 from ._position import NOWHERE, furthest
+from ._visit import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ class PositionMiddleware:
 
         Args:
             app: A `SessionMiddleware`, or what leads to one.
-            key: Where the choice of the request is in the environ.
+            key: Where the visit of the request is in the environ.
             tokens: Makes and reads the tokens.
             cookie: The name of the cookie.
             header: The name of a header, in both directions, for clients without cookies.
@@ -45,24 +45,24 @@ class PositionMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333)."""
-        choice = environ[self._key] = Choice(method_and_path(environ), self._brought(environ))
-        start = held(partial(self._start, choice, environ, start_response))
+        visit = environ[self._key] = Visit(method_and_path(environ), self._brought(environ))
+        start = held(partial(self._start, visit, environ, start_response))
         body = self.app(environ, start.hold)
         start.let_go(body)
         return body
 
     def _start(
         self,
-        choice: Choice,
+        visit: Visit,
         environ: WSGIEnvironment,
         start_response: StartResponse,
         status: str,
         headers: list[tuple[str, str]],
         *exc_info: Any,
     ) -> Any:
-        choice.has_begun = True
-        if choice.took:
-            token = self._tokens.token_of(choice.position)
+        visit.has_begun = True
+        if visit.took:
+            token = self._tokens.token_of(visit.position)
             secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
             kept = f"{self._cookie}={token}; Path=/; Max-Age={self._tokens.max_age}; HttpOnly; SameSite=Lax{secure}"
             headers = [*headers, ("Set-Cookie", kept)]

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import ExceptionContext
 
-    from ._choice import Choice
     from ._position import Position
     from ._primary import Note
+    from ._visit import Visit
 
 PAUSE = 0.005
 """The seconds between two times that the replicas are asked while a request waits for one of them."""
@@ -163,17 +163,17 @@ class Replicas:
         )
 
     def _choose(self, environ: WSGIEnvironment) -> Replica | ToPrimary:
-        choice: Choice | None = environ.get(self._key)
-        if choice is None:
+        visit: Visit | None = environ.get(self._key)
+        if visit is None:
             self._mention_what_is_missing(environ)
             return ToPrimary.UNKNOWN
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             return ToPrimary.METHOD
         if environ.get("retry.attempt", 0) > 0:
             return ToPrimary.ATTEMPT
-        if choice.took:
+        if visit.took:
             return ToPrimary.COMMITTED
-        return self._caught_up(choice.brought)
+        return self._caught_up(visit.brought)
 
     def _caught_up(self, target: Position) -> Replica | ToPrimary:
         """Find a replica that has come to *target*: one that is known to have, else one that says so."""
@@ -227,8 +227,8 @@ class Replicas:
             scope = scope.outer
         return None
 
-    def _note(self, choice: Choice, position: Position) -> None:
-        choice.note(position)
+    def _note(self, visit: Visit, position: Position) -> None:
+        visit.note(position)
         if position is not _primary.BEYOND:
             self._track.note(position)
 

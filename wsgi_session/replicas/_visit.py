@@ -1,4 +1,4 @@
-"""The choice: which position a request brings, and which it takes with it."""
+"""The visit: which position a request brings, and which it takes with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .._log import log
 from ._position import NOWHERE, Position, furthest
 
 
-class Choice:
+class Visit:
     """What one request brings, and takes with it.  Lives as long as the request."""
 
     __slots__ = ("_name", "brought", "has_begun", "took")
