@@ -114,10 +114,9 @@ class Forms(Generic[S]):
             real: A session class.
             build: Turns an unbuilt session into a built one, or into an ended one, in place.
         """
-        is_sqlalchemys = (
-            real.__bases__ == (Session,) and real.__module__ == Session.__module__
-        )  # made by `sessionmaker`
-        self.blank = dict.fromkeys(_NAMES) if is_sqlalchemys else {}
+        # A `sessionmaker` makes a class of its own, which shows its module, of the one that it is given.
+        has_code_of_users = real.__bases__ != (Session,) or real.__module__ != Session.__module__
+        self.blank = {} if has_code_of_users else dict.fromkeys(_NAMES)
         self.dispatch = None
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))
