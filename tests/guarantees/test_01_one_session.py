@@ -215,6 +215,7 @@ def test_who_asks_the_registry_first(ask: Any, Session: Any, engine: Engine) -> 
         session = ask(Session, environ)
         assert session is unbuilt
         session.add(Word(text="ada"))
+        assert type(session) is Session.session_factory.class_
         assert environ[KEY] is session is Session() is session_of(environ, Session)
         session.commit()
         answer(start_response)

@@ -29,6 +29,7 @@ from typing import Any, Generic, NoReturn, SupportsIndex, TypeVar
 from sqlalchemy.orm import Session, sessionmaker
 
 from ..errors import ScopeEndedError
+from .makeup import is_of_sessionmaker
 
 S = TypeVar("S", bound=Session)
 
@@ -114,9 +115,8 @@ class Forms(Generic[S]):
             real: A session class.
             build: Turns an unbuilt session into a built one, or into an ended one, in place.
         """
-        # A `sessionmaker` makes a class of its own, which shows its module, of the one that it is given.
-        has_code_of_users = real.__bases__ != (Session,) or real.__module__ != Session.__module__
-        self.blank = {} if has_code_of_users else dict.fromkeys(_NAMES)
+        is_sqlalchemys = is_of_sessionmaker(real) and real.__bases__ == (Session,)
+        self.blank = dict.fromkeys(_NAMES) if is_sqlalchemys else {}
         self.dispatch = None
         self.real: type[S] = real
         self.unbuilt: type[S] = _subclass(Unbuilt, real, _building(build, real))

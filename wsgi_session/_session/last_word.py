@@ -77,6 +77,9 @@ def is_failed(connection: Connection) -> bool:
 class LastWord:
     """What a dialect does where a transaction begins, fails and ends.  Lives as long as the dialect."""
 
+    note_begin: Callable[[PoolProxiedConnection], None]
+    """The driver's: notes whether a BEGIN was sent."""
+
     def __init__(self, dialect: Any, driver: Driver) -> None:
         """Take the place of the methods of *dialect*, and call them."""
         self._driver = driver

@@ -16,6 +16,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session, scoped_session
 
+from .makeup import is_of_sessionmaker
+
 _CLOSE = "_wsgi_session_close"
 """The attribute of a class that is watched which is its ``close()`` as it was."""
 
@@ -25,7 +27,7 @@ on_leave: list[Callable[[Session, FrameType, str], object]] = []
 
 def watch(session_class: type[Session]) -> None:
     """Have `on_leave` told of the sessions of *session_class*, if that is a `sessionmaker`'s own."""
-    if session_class.__module__ == Session.__module__ and Session in session_class.__mro__[1:]:
+    if is_of_sessionmaker(session_class):
         setattr(session_class, _CLOSE, session_class.close)
         for name in ("close", "invalidate", "reset"):
             setattr(session_class, name, _telling(session_class, name))

@@ -1,12 +1,19 @@
-"""The makeup of a session: its transactions, one in the other, and the connections that they are on."""
+"""The makeup of a session: its class, its transactions, one in the other, and the connections that they are on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm import Session
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-    from sqlalchemy.orm import Session, SessionTransaction
+    from sqlalchemy.orm import SessionTransaction
+
+
+def is_of_sessionmaker(session_class: type[Session]) -> bool:
+    """Say whether a `sessionmaker` has made *session_class* for itself, of the class that it was given."""
+    return session_class.__module__ == Session.__module__ and Session in session_class.__mro__[1:]
 
 
 def is_open_block(session: Session) -> bool:

@@ -51,8 +51,7 @@ class SQLite(Driver):
 
     def note_begin(self, connection: PoolProxiedConnection) -> None:
         """Note whether a BEGIN was sent; only then is it in a transaction before the first write."""
-        driver: Any = connection.dbapi_connection
-        if driver.in_transaction:
+        if self.is_in_transaction(connection.dbapi_connection):
             traces_of(connection).is_begun = True
 
     def fails(self, connection: PoolProxiedConnection, error: BaseException) -> None:
