@@ -19,7 +19,14 @@ from sqlalchemy.orm import sessionmaker
 from tests.drivers import MARIADB, POSTGRESQL, with_every_driver
 from tests.helpers import Word, add_words, all_words, answer, enforce_foreign_keys, is_clean, request, words
 from tests.words_application import registry_on, shop, text_of
-from wsgi_session import RequestScopedSession, SessionMiddleware, TransactionLostError, on_unsafe_success, session_scope
+from wsgi_session import (
+    RequestScopedSession,
+    SessionMiddleware,
+    TransactionLostError,
+    on_commit,
+    on_unsafe_success,
+    session_scope,
+)
 from wsgi_session.testing import IsolationError, isolated
 
 KEY = "sqlalchemy.session"
@@ -400,9 +407,28 @@ def test_a_loss_is_that_of_the_session_that_had_written(writer: Engine, reader: 
         assert all_words(isolation.session(Reader)) == []
 
 
+@on_all
+def test_what_one_has_sent_is_not_forgotten_for_another(
+    writer: Engine, reader: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that loses a write is told so, though somebody else has used the connection after it."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        environ[KEY].execute(insert(Word).values(text="lost"))
+        with session_scope(registry_on(reader)) as own:
+            all_words(own)
+        answer(start_response)
+        return [b"saved"]
+
+    with isolated():
+        request(SessionMiddleware(app, registry_on(writer)))
+
+    assert ["what was sent directly, not committed" in message for message in caplog.messages] == [True]
+
+
 # Any order: what is committed in a test is what is committed in production
 
-SESSION_STEPS = ["write", "read", "fail", "begin a savepoint", "undo", "keep", "commit", "roll back"]
+SESSION_STEPS = ["write", "flush", "read", "wait", "fail", "begin a savepoint", "undo", "keep", "commit", "roll back"]
 PLANS = strategies.lists(strategies.tuples(strategies.booleans(), strategies.sampled_from(SESSION_STEPS)), max_size=14)
 
 
@@ -442,9 +468,12 @@ class Player:
         self.has_failed = False
 
     def _work(self, step: str, nested: Any) -> None:
-        if step == "write":
+        if step in {"write", "flush"}:
             self.written += 1
-            self.session.execute(insert(Word).values(text=f"{self.name}{self.written}"))
+            self._write(step, f"{self.name}{self.written}")
+        elif step == "wait":
+            self.session.execute(select(1))
+            on_commit(self.session, lambda: self.outcomes.append("told"))
         elif step == "read":
             self.session.execute(select(1))
         elif step == "fail":
@@ -455,22 +484,28 @@ class Player:
         elif step == "keep" and nested is not None:
             nested.commit()
 
+    def _write(self, step: str, word: str) -> None:
+        if step == "write":
+            self.session.execute(insert(Word).values(text=word))
+        else:
+            add_words(self.session, word)
+            self.session.flush()
 
-def play(plan: list[tuple[bool, str]], First: Any, Second: Any) -> list[list[str]]:
-    """Play *plan* with two sessions of one request, and say how their commits went."""
+
+def play(plan: list[tuple[bool, str]], First: Any, Second: Any, caplog: Any) -> list[list[str]]:
+    """Play *plan* with two sessions of one request, and say how their commits went, and what was told in the end."""
+    caplog.clear()
     players: list[Player] = []
 
     def app(environ: Any, start_response: Any) -> Any:
         players[:] = Player(environ[KEY], "first"), Player(Second(), "second")
         for is_second, step in plan:
             players[is_second].take(step)
-        for player in players:
-            player.session.rollback()
         answer(start_response)
         return [b""]
 
     request(SessionMiddleware(app, First))
-    return [player.outcomes for player in players]
+    return [*(player.outcomes for player in players), caplog.messages]
 
 
 class Unlike(Exception):  # noqa: N818
@@ -494,17 +529,23 @@ def attempt(call: Callable[[], Any]) -> Any:
 @example(plan=[(False, "write"), (False, "fail"), (True, "write")])
 @example(plan=[(True, "write"), (False, "write"), (True, "fail"), (False, "commit")])
 @example(plan=[(False, "write"), (True, "write"), (False, "roll back"), (False, "write"), (True, "commit")])
-def test_two_sessions_in_any_order(plan: list[tuple[bool, str]], writer: Engine, reader: Engine) -> None:
+@example(plan=[(True, "write"), (True, "fail"), *[(False, "write"), (False, "roll back")] * 2, (True, "commit")])
+@example(plan=[(True, "write"), (False, "write"), (True, "roll back")])
+@example(plan=[(True, "write"), (False, "write"), (False, "commit"), (True, "fail"), (False, "write")])
+@example(plan=[(True, "begin a savepoint"), (True, "write"), (True, "fail"), (False, "write"), (True, "undo")])
+def test_two_sessions_in_any_order(
+    plan: list[tuple[bool, str]], writer: Engine, reader: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     """Each is told of its commits what it is told in production, and the same is there; or the test fails."""
     First, Second = registry_on(writer), registry_on(reader)
-    production = play(plan, First, Second)
+    production = play(plan, First, Second, caplog)
     kept = set(words(writer))
     with writer.begin() as connection:
         connection.execute(delete(Word))
 
-    are_both_writing = {is_second for is_second, step in plan if step == "write"} == {True, False}
+    are_both_writing = {is_second for is_second, step in plan if step in {"write", "flush"}} == {True, False}
     with suppress(Unlike) if are_both_writing else nullcontext(), isolated() as isolation:
-        told = attempt(lambda: play(plan, First, Second))
+        told = attempt(lambda: play(plan, First, Second, caplog))
         attempt(isolation.check)
         assert told == production
         assert set(all_words(isolation.session(First))) == kept

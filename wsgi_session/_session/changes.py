@@ -38,11 +38,12 @@ def of(session: Session) -> str:
         return ""
     found = [] if _is_clean(session) else _pending(session)
     connections = ending_connections(session.get_transaction())
-    if _has_flushed(session):
-        if any(map(holdings.may_have_more, connections)):
-            found.append("flushed changes")
-    elif any(map(holdings.has_changed, connections)):
-        found.append("what was sent directly")
+    with traces.shown(session):
+        if _has_flushed(session):
+            if any(map(holdings.may_have_more, connections)):
+                found.append("flushed changes")
+        elif any(map(holdings.has_changed, connections)):
+            found.append("what was sent directly")
     return ", ".join(found)
 
 

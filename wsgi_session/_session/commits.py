@@ -38,9 +38,10 @@ def note_awaited(session: Session) -> None:
     Raises:
         TransactionLostError: If one would; also where the owner of the connection is to commit later.
     """
-    for connection in connections_of(session.get_transaction()):
-        if traces.is_usable(connection):
-            traces.traces_of(connection.connection).is_awaited = True
+    with traces.shown(session):
+        for connection in connections_of(session.get_transaction()):
+            if traces.is_usable(connection):
+                traces.traces_of(connection.connection).is_awaited = True
     refuse_lost(session)
 
 
@@ -50,10 +51,11 @@ def refuse_lost(session: Session) -> None:
     Raises:
         TransactionLostError: If one is.
     """
-    for connection in connections_of(session.get_transaction()):
-        word = last_word.of(connection.dialect) if traces.is_usable(connection) else None
-        if word is not None:
-            word.comes_to_nothing(connection)
+    with traces.shown(session):
+        for connection in connections_of(session.get_transaction()):
+            word = last_word.of(connection.dialect) if traces.is_usable(connection) else None
+            if word is not None:
+                word.comes_to_nothing(connection)
 
 
 def forget_commits(session: Session) -> None:

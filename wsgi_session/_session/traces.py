@@ -7,11 +7,13 @@ only read has none.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.orm import Session
 
 KEY = "wsgi_session.traces"
 """The name under which they are kept with a connection."""
@@ -111,6 +113,19 @@ def exchange(connection: Any, others: Traces) -> Traces:
     left = traces_of(connection)
     connection.__dict__[KEY] = others
     return left
+
+
+showing: list[Callable[[Session], AbstractContextManager[object]]] = []
+"""Are entered while a session is asked what it has done, where several share a connection."""
+
+
+@contextmanager
+def shown(session: Session) -> Generator[None]:
+    """Have the connections of *session* show the traces that are its own, while it is asked what it has done."""
+    with ExitStack() as stack:
+        for show in showing:
+            stack.enter_context(show(session))
+        yield
 
 
 on_own_commit: list[Callable[[Connection], object]] = []

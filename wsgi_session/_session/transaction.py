@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import SessionTransactionOrigin
 
 from .._log import log
-from . import changes, holdings, leaving, pools
+from . import changes, holdings, leaving, pools, traces
 from .makeup import ending_connections, own_connections
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def why_not_release(session: Session) -> str | None:
         return "its transaction is a two-phase one"
     if lost := changes.of(session):
         return f"it has changes that would be lost ({lost})"
-    return next(filter(None, map(holdings.of, ending_connections(transaction))), None)
+    with traces.shown(session):
+        return next(filter(None, map(holdings.of, ending_connections(transaction))), None)
 
 
 def release(session: Session) -> None:
@@ -102,7 +103,8 @@ def abandon(session: Session) -> None:
 
 
 def _is_read(session: Session) -> bool:
-    return any(map(holdings.cursor_of, ending_connections(session.get_transaction())))
+    with traces.shown(session):
+        return any(map(holdings.cursor_of, ending_connections(session.get_transaction())))
 
 
 def _may_release(session: Session) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from .. import callbacks
 from .._scope.look import is_around
 from .._scope.membership import scope_of_session
-from .._session import changes, forms
+from .._session import changes, forms, traces
 from .._session.transaction import release
 from ..observe._shapes import BOOKKEEPING, HARMLESS, shape_of
 from ._enclosure import CHECK, FIXED
@@ -24,6 +25,9 @@ from ._problems import REMEDY
 from ._strangers import Strangers
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Self
+
     from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.orm import SessionTransaction
 
@@ -68,6 +72,12 @@ class isolated(Isolation):  # noqa: N801
         self._enclosures = Enclosures(self._leaks, self._problems)
         self._strangers = Strangers(self._enclosures, self._problems)
         self._shadowed: list[tuple[Session, dict[str, Any]]] = []
+
+    def __enter__(self) -> Self:
+        """Begin, as every `Isolation` does."""
+        super().__enter__()
+        self._follow(traces.showing, self._showing)
+        return self
 
     def _listeners(self) -> list[tuple[Any, str, Any]]:
         return [
@@ -136,6 +146,14 @@ class isolated(Isolation):  # noqa: N801
                     release(stay.session)
             elif not ends_later:
                 self._problems.refuse(_why_in_the_way(stay.session, session))
+
+    @contextmanager
+    def _showing(self, session: Session) -> Generator[None]:
+        """Have the connections show what *session* has left on them, which others use, too."""
+        with ExitStack() as stack:
+            for enclosure, stay in self._stays_of(session):
+                stack.enter_context(enclosure.savepoints.showing(stay))
+            yield
 
     def _refuse_changes(self, session: Session) -> None:
         """Refuse changes of the test's own sessions that *session*, which is a request's, would not see."""

@@ -8,12 +8,15 @@ wherever nothing of its own session's lies in between.
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._session import last_word, traces
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlalchemy import Connection, NestedTransaction
     from sqlalchemy.orm import Session, SessionTransaction
 
@@ -127,6 +130,19 @@ class Savepoints:
             self._make_user(stay)
         self._begin_turn()
 
+    @contextmanager
+    def showing(self, stay: Stay) -> Generator[None]:
+        """Have the connection show what *stay* has left on it, and not what another one has that uses it."""
+        if stay is self._user or not traces.is_usable(self._connection):
+            yield
+            return
+        self._heal(stay)
+        of_user = traces.exchange(self._connection.connection, stay.left)
+        try:
+            yield
+        finally:
+            stay.left = traces.exchange(self._connection.connection, of_user)
+
     def note_statement(self, *, is_write: bool) -> None:
         """Note a statement that was sent: by the session that has asked for the connection, or by one that has it."""
         user = self._user
@@ -155,6 +171,7 @@ class Savepoints:
         own = self._take(name)
         if own is None:
             return []
+        self._make_user(own.stay)
         since = self._writers[own.mark :]
         has_written = own.stay in since
         if has_written:
@@ -164,7 +181,6 @@ class Savepoints:
                 self._roll_back(_Point(own.name, own.mark))
         if not self._is_on_top(own) or (since and not has_written):
             self._lift(own)
-        self._make_user(own.stay)
         self._forget_failure(own.stay)
         undone = [stay for stay in dict.fromkeys(since) if has_written and stay is not own.stay]
         for stay in undone:
@@ -215,11 +231,16 @@ class Savepoints:
     def _begin_turn(self) -> None:
         """Set a savepoint where another session has left off, for what fails from now on on PostgreSQL."""
         connection = self._connection
-        if self._turn is not None or len(self.stays) == 1 or connection.dialect.name != "postgresql":
+        if self._turn is not None or connection.dialect.name != "postgresql" or not self._is_shared():
             return
         if not last_word.is_failed(connection):
             connection.dialect.do_savepoint(connection, _TURN)
             self._turn = _Point(_TURN, len(self._writers))
+
+    def _is_shared(self) -> bool:
+        """Say whether a rollback to the savepoint on top might undo what another one than the user has done."""
+        since = self._writers[self._savepoints[-1].mark :]
+        return len(self.stays) > 1 or any(stay is not self._user for stay in since)
 
     def _lift(self, own: _Savepoint) -> None:
         """Set a savepoint anew, on top of the others."""
@@ -228,7 +249,11 @@ class Savepoints:
             _put_on_top(self._connection, own.transaction)
 
     def _set(self, one: _Savepoint) -> None:
+        """Set a savepoint anew; what had been written before it is what had been when it was set first."""
+        left = traces.traces_of(self._connection.connection)
+        written_before = left.written_before
         self._connection.dialect.do_savepoint(self._connection, one.name)
+        left.written_before = written_before
         one.mark = len(self._writers)
 
     def _heal(self, stay: Stay | None) -> None:
