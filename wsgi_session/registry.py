@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.util import ScopedRegistry
 
 from . import _fork, current
-from ._scope.life import TOUCHED
+from ._scope.life import OVER
 from ._scope.look import look
 from ._scope.membership import note_built, scope_holding
 from ._session import engines, forms, lazy, listening
@@ -97,7 +97,7 @@ class ScopeRegistry(ScopedRegistry[S]):
     def __call__(self) -> S:
         """Return the session that belongs here."""
         scope, source = look(), self.source
-        if scope is not None and scope.life is TOUCHED:  # as nearly always, and soon found out
+        if scope is not None and scope.life is not OVER:  # as nearly always, and soon found out
             terms = scope.terms
             if terms.source is source and terms.generation == _fork.generation:
                 return scope.session  # type: ignore[no-any-return]

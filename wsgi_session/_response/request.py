@@ -110,11 +110,12 @@ class RequestScope(BaseScope):
                 outcome = ROLLED_BACK
         else:
             outcome = ROLLED_BACK if _wsgi.is_error(status) else UNCOMMITTED
-        if outcome is UNCOMMITTED and self.life is UNTOUCHED:  # as most requests, which pay for no call more
-            if terms.settles:
-                self.outcome = outcome
-        else:
+        if outcome is not UNCOMMITTED:
             self._carry_out(outcome)
+        elif terms.settles:
+            self.outcome = outcome
+            if terms.release_reads and self.life is not UNTOUCHED:
+                release_reads(self)
 
     def _carry_out(self, outcome: State) -> None:
         terms = self.terms
@@ -123,12 +124,10 @@ class RequestScope(BaseScope):
                 roll_back(self)
             else:
                 self.fail()
-        elif outcome is COMMITTED and self.life is not UNTOUCHED:
-            callbacks.log_errors(commit(self))
-        elif terms.settles:
+        elif self.life is UNTOUCHED:
             self.outcome = outcome
-            if terms.release_reads:
-                release_reads(self)
+        else:
+            callbacks.log_errors(commit(self))
 
     def count(self, start: Start) -> None:
         """Count the chunks from now on, to give the connections back before the one that completes the response."""

@@ -66,8 +66,15 @@ def is_usable(connection: Connection) -> bool:
 
 
 def traces_of(connection: Any) -> Traces:
-    """Return the traces on a *connection* as it was taken from its pool."""
-    kept = _kept_with(connection)
+    """Return the traces on a *connection* as it was taken from its pool.
+
+    Those on the proxy of a dialect's first connect are not kept: it has slots, and shows the attributes of the driver's
+    connection for its own.
+    """
+    try:
+        kept: dict[str, Any] = object.__getattribute__(connection, "__dict__")
+    except AttributeError:
+        return Traces()
     found: Traces | None = kept.get(KEY)
     if found is None:
         found = kept[KEY] = Traces()
@@ -87,18 +94,6 @@ def forget(connection: Any) -> None:
 
 _NOTHING: dict[str, Any] = {}
 """Of a connection that has no attributes of its own."""
-
-
-def _kept_with(connection: Any) -> dict[str, Any]:
-    """Return where things are kept with a *connection*: nowhere with the proxy of a dialect's first connect.
-
-    That has slots, and shows the attributes of the driver's connection for its own.
-    """
-    try:
-        kept: dict[str, Any] = object.__getattribute__(connection, "__dict__")
-    except AttributeError:
-        return {}
-    return kept
 
 
 def begun() -> Traces:
