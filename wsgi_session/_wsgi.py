@@ -40,10 +40,8 @@ def known_code(status: Any) -> int | None:
 
 def is_error(status: Any) -> bool:
     """Say whether a status line is one of an error, from 400 on; what is none is not."""
-    try:
-        return status_code(status) >= 400
-    except (TypeError, ValueError):
-        return False
+    code = known_code(status)
+    return code is not None and code >= 400
 
 
 def content_length(headers: Headers) -> int | None:
